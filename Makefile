@@ -1,0 +1,57 @@
+# make demo: draw galaxies, train, evaluate, predict.   make test: what CI runs.   make test-all: the full matrix.
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO := demo
+
+.PHONY: demo test test-all lint bench clean
+
+demo: .venv/installed
+	rm -rf $(DEMO)
+	$(BIN)/gzkern demo-data $(DEMO)/galaxies --count 600 --seed 1
+	$(BIN)/gzkern pack $(DEMO)/galaxies/images_training_rev1 \
+	  --labels $(DEMO)/galaxies/training_solutions_rev1.csv --out $(DEMO)/pack
+	$(BIN)/gzkern train --data $(DEMO)/pack --out $(DEMO)/run --config laptop --set train.examples=32000
+	$(BIN)/gzkern evaluate $(DEMO)/run --data $(DEMO)/pack
+	$(BIN)/gzkern predict $(DEMO)/run $(DEMO)/galaxies/images_training_rev1 --out $(DEMO)/answers.csv
+	@echo
+	@echo "$(DEMO)/galaxies     600 synthetic galaxies and the answers of a simulated crowd"
+	@echo "$(DEMO)/pack         the same, decoded"
+	@echo "$(DEMO)/run          the trained network: weights.safetensors, config.toml, metrics.jsonl"
+	@echo "$(DEMO)/answers.csv  37 probabilities a galaxy"
+	@echo
+	@echo "Try next, on your own images:  $(BIN)/gzkern predict $(DEMO)/run YOUR_FOLDER --out answers.csv"
+
+test: .venv/installed-dev lint
+	$(BIN)/pytest -m "not slow"
+
+test-all: .venv/installed-dev lint
+	$(BIN)/pytest
+
+lint: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: .venv/installed-bench
+	$(BIN)/python -m benchmarks.train_step --device cpu --baseline torch --json benchmarks/results/train_step_cpu.json
+
+.venv/created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "gzkern needs Python 3.11 or newer; call: make PYTHON=/path/to/python3.11"; exit 2; }
+	@$(PYTHON) -m venv .venv || { echo "python3 -m venv failed; on Debian: apt install python3-venv"; exit 2; }
+	touch $@
+
+.venv/installed: .venv/created pyproject.toml
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	touch $@
+
+.venv/installed-dev: .venv/created pyproject.toml
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@ .venv/installed
+
+.venv/installed-bench: .venv/installed-dev
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	touch $@
+
+clean:
+	rm -rf .venv $(DEMO)

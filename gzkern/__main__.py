@@ -1,0 +1,7 @@
+"""``python -m gzkern``."""
+
+import sys
+
+from .cli import main
+
+sys.exit(main())

@@ -1,0 +1,1 @@
+"""Augmentation: an example's parameters, the geometry of its crops, the warp, the pool that feeds training."""

@@ -1,0 +1,273 @@
+"""The command line: a thin shell over the package. Heavy modules are imported by the command that needs them."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from . import __version__
+from .errors import GzkernError
+
+DONE, FAILED = 0, 1
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0 done, 1 failed or some inputs skipped, 2 bad input."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.command(options))
+    except GzkernError as error:
+        return _complain(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _complain("interrupted; nothing was left half-written", FAILED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # keeps the interpreter's exit quiet
+        return FAILED
+    except MemoryError:
+        return _complain("out of memory; take a smaller --batch or a pack in place of a folder", FAILED)
+    except OSError as error:
+        return _complain(f"{error.filename or 'system'}: {error.strerror or error}", FAILED)
+
+
+def _complain(message: str, code: int) -> int:
+    print(f"gzkern: {message}", file=sys.stderr)
+    return code
+
+
+# Commands
+
+
+def _train(options: argparse.Namespace) -> int:
+    from .config import load_config
+    from .training import train
+
+    overrides = list(options.set)
+    overrides += [
+        f"train.{key}={value}" for key in ("batch", "seed", "precision") if (value := getattr(options, key)) is not None
+    ]
+    config = None
+    if options.config or overrides or not options.resume:
+        config = load_config(options.config or _resumed_config(options) or "paper", overrides)
+    run = train(
+        config,
+        options.data,
+        options.out,
+        device=options.device,
+        workers=options.workers,
+        threads=options.threads,
+        resume=options.resume,
+        overwrite=options.overwrite,
+    )
+    print(f"wrote {run.path}: weights.safetensors, config.toml, metrics.jsonl, environment.json, checkpoints/")
+    return DONE
+
+
+def _resumed_config(options: argparse.Namespace) -> Path | None:
+    """The configuration of the run to go on with, if there is one: --set then says what it must be."""
+    stored = Path(options.out) / "config.toml"
+    return stored if options.resume and stored.is_file() else None
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from .data.dataset import open_dataset
+    from .device import set_threads
+    from .evaluation import evaluate
+    from .run import load
+
+    run = load(options.run, options.device)
+    set_threads(options.threads)
+    dataset = open_dataset(options.data, run.network.tree, smallest=run.config.data.crop)
+    part, result = evaluate(run, dataset, options.split, batch=options.batch or 64)
+    print(f"RMSE {result.rmse:.4f}")
+    print(f"{result.images} images ({part}); accuracy where at least half the volunteers were asked:")
+    for entry in result.questions:
+        score = "     –" if entry.accuracy is None else f"{entry.accuracy:6.1%}"
+        print(f"  Q{entry.question.id:<3}{score} of {entry.images:5d}  {entry.question.text}")
+    return FAILED if _report_quarantine(dataset.quarantined) else DONE
+
+
+def _predict(options: argparse.Namespace) -> int:
+    from .device import set_threads
+    from .prediction import predict_files
+    from .run import load
+
+    run = load(options.run, options.device)
+    set_threads(options.threads)
+    summary = predict_files(
+        run,
+        options.images,
+        options.out,
+        batch=options.batch or 64,
+        workers=options.workers,
+        overwrite=options.overwrite,
+    )
+    print(f"wrote {options.out}: {summary.predicted} images × {len(run.network.tree)} answers")
+    return FAILED if _report_quarantine(summary.skipped) else DONE
+
+
+def _pack(options: argparse.Namespace) -> int:
+    from .config import DataConfig
+    from .data.pack import pack
+    from .decision_tree import load_tree
+
+    summary = pack(
+        options.folder,
+        options.labels,
+        options.out,
+        load_tree(options.tree),
+        smallest=DataConfig().crop,
+        overwrite=options.overwrite,
+    )
+    print(f"wrote {options.out}: {summary.count} images")
+    return FAILED if _report_quarantine(summary.quarantined) else DONE
+
+
+def _demo_data(options: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from .data.demo import draw_demo_set
+
+    with tqdm(total=options.count, unit="image") as bar:
+        draw_demo_set(options.out, options.count, options.seed, workers=os.cpu_count() or 1, progress=bar.update)
+    print(f"wrote {options.out}: {options.count} images, training_solutions_rev1.csv")
+    return DONE
+
+
+def _report_quarantine(skipped: Sequence[tuple[object, str, str]]) -> bool:
+    """List the inputs that were left out; True if there are any."""
+    for path, _, reason in skipped:
+        print(f"gzkern: skipped {path}: {reason}", file=sys.stderr)
+    if skipped:
+        print(f"gzkern: {len(skipped)} inputs skipped, listed above", file=sys.stderr)
+    return bool(skipped)
+
+
+# Arguments
+
+
+class _Help(argparse.RawDescriptionHelpFormatter):
+    def __init__(self, prog: str):
+        super().__init__(prog, max_help_position=28, width=100)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="gzkern",
+        formatter_class=_Help,
+        description="Train the network that won the Galaxy Challenge, and predict what volunteers would answer\n"
+        "about your galaxies: 37 probabilities an image.",
+        epilog="Start:  gzkern demo-data demo --count 400\n"
+        "        gzkern train --data demo --out run --config laptop\n"
+        "        gzkern predict run demo/images_training_rev1 --out answers.csv",
+    )
+    parser.add_argument("--version", action="version", version=f"gzkern {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def command(name: str, function: object, summary: str, detail: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=summary, description=f"{summary}\n\n{detail}", formatter_class=_Help)
+        sub.set_defaults(command=function)
+        return sub
+
+    _add_train(
+        command(
+            "train",
+            _train,
+            "Train a network on labelled galaxy images.",
+            "Writes the run directory RUN. Ctrl-C stops after the current step with a checkpoint;\n"
+            "the same command with --resume goes on, bit for bit as if it had never stopped.",
+        )
+    )
+    sub = command(
+        "evaluate",
+        _evaluate,
+        "Score a trained network on labelled images.",
+        "Prints Kaggle's root mean squared error and, question by question, how often the likeliest\n"
+        "answer is the crowd's. On the data the run was trained on only the held-out part counts.",
+    )
+    sub.add_argument("run", metavar="RUN", help="a run directory")
+    sub.add_argument("--data", required=True, metavar="DIR", help="a pack, or a folder in the Kaggle layout")
+    sub.add_argument("--split", choices=("validation", "train", "all"), help="score this part in place of the default")
+    _add_compute(sub)
+
+    sub = command(
+        "predict",
+        _predict,
+        "Predict the answers for images.",
+        "Writes a table with a row an image and a column an answer; for Galaxy Zoo 2 the CSV is a valid\n"
+        "Kaggle submission. Files that cannot be read are listed and skipped, and the exit code is 1.",
+    )
+    sub.add_argument("run", metavar="RUN", help="a run directory")
+    sub.add_argument(
+        "images",
+        metavar="IMAGES",
+        nargs="+",
+        help="folders, image files, globs, or a catalogue (CSV, Parquet)",
+    )
+    sub.add_argument("--out", required=True, metavar="FILE", help="FILE.csv or FILE.parquet")
+    sub.add_argument("--workers", type=int, metavar="N", help="decoding threads (default: one a core)")
+    sub.add_argument("--overwrite", action="store_true", help="replace FILE")
+    _add_compute(sub)
+
+    sub = command(
+        "pack",
+        _pack,
+        "Decode a folder of images once, into a cache that training reads fast.",
+        "Files that cannot be used are listed in quarantine.csv with the reason, and the exit code is 1.",
+    )
+    sub.add_argument("folder", metavar="FOLDER", help="a folder of <id>.jpg or <id>.png")
+    sub.add_argument("--labels", metavar="CSV", help="answer fractions, a row an id (default: pack without labels)")
+    sub.add_argument("--out", required=True, metavar="DIR", help="the pack to write")
+    sub.add_argument(
+        "--tree",
+        default="galaxy_zoo_2",
+        metavar="NAME|FILE",
+        help="decision tree of the labels (default: %(default)s)",
+    )
+    sub.add_argument("--overwrite", action="store_true", help="replace DIR if it is a pack")
+
+    sub = command(
+        "demo-data",
+        _demo_data,
+        "Draw a set of synthetic galaxies with the answers of a simulated crowd.",
+        "The folder has the Kaggle layout; the same --count and --seed give the same files.",
+    )
+    sub.add_argument("out", metavar="OUT", type=Path, help="the folder to write")
+    sub.add_argument("--count", type=int, default=400, metavar="N", help="number of images (default: %(default)s)")
+    sub.add_argument("--seed", type=int, metavar="S", default=0, help="which galaxies are drawn (default: 0)")
+    return parser
+
+
+def _add_train(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--data", required=True, metavar="DIR", help="a pack, or a folder in the Kaggle layout")
+    sub.add_argument("--out", required=True, metavar="RUN", help="the run directory to write")
+    sub.add_argument(
+        "--config",
+        metavar="NAME|FILE",
+        help="paper (as published; the default), laptop (minutes), or a TOML file",
+    )
+    sub.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        help="change one setting, e.g. --set train.lr=0.05; may be repeated",
+    )
+    sub.add_argument("--seed", type=int, metavar="S", help="of initialisation, order, augmentation and dropout")
+    sub.add_argument("--workers", type=int, metavar="N", help="augmentation threads (default: one; 0: none)")
+    sub.add_argument("--resume", action="store_true", help="go on from the last checkpoint in RUN")
+    sub.add_argument("--overwrite", action="store_true", help="replace the run in RUN")
+    sub.add_argument("--precision", choices=("fp32", "tf32", "bf16"), help="of the matrix products (default: fp32)")
+    _add_compute(sub)
+
+
+def _add_compute(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--device",
+        choices=("auto", "cpu", "cuda", "emulated"),
+        help="where to compute (default: $GZKERN_DEVICE, else auto)",
+    )
+    sub.add_argument("--batch", type=int, metavar="B", help="images a network pass")
+    sub.add_argument("--threads", type=int, metavar="N", help="compute threads (default: one a core)")

@@ -1,0 +1,250 @@
+"""The configuration of a run: one frozen dataclass, TOML on disk, presets by name.
+
+A configuration is complete and resolved: whatever a run depends on beside its data stands in it, and the copy
+in a run directory reproduces the run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .errors import InputError
+
+_PRESETS = Path(__file__).parent / "presets"
+PRECISIONS = ("fp32", "tf32", "bf16")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The network (paper §5).
+
+    Four convolutions of ``filters`` filters of ``filter_sizes`` pixels, pools after the first, second and
+    fourth; optionally a dense maxout layer of ``view_dense`` units on each viewpoint (0: none); then dense
+    layers of ``units`` units, each ``head`` ("maxout", two pieces a unit, or "relu"), then the answers.
+    """
+
+    filters: tuple[int, ...] = (32, 64, 128, 128)
+    filter_sizes: tuple[int, ...] = (6, 5, 3, 3)
+    head: str = "maxout"
+    units: tuple[int, ...] = (2048, 2048)
+    view_dense: int = 0
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """The crop (paper §3, §4.1): ``target``² samples, ``scale`` image pixels apart, over ``crop``² pixels.
+
+    ``validation`` is the fraction at the end of the label file that is held out; 0 trains on all.
+    """
+
+    crop: int = 207
+    target: int = 69
+    scale: float = 3.0
+    validation: float = 0.1
+    tree: str = "galaxy_zoo_2"
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """Random perturbations of a training image (paper §4.2).
+
+    ``rotation`` in degrees (angles uniform in [0, rotation)), ``translation`` in image pixels (± each way),
+    ``zoom`` a factor (log-uniform in [1/zoom, zoom]), ``flip`` with probability ½, ``colour`` the standard
+    deviation of the shift along the colour axis.
+    """
+
+    rotation: float = 360.0
+    translation: float = 4.0
+    zoom: float = 1.3
+    flip: bool = True
+    colour: float = 0.5
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The optimisation (paper §5.3, §6).
+
+    ``examples``, ``warmup_examples``, ``chunk`` and ``validate_every`` count training examples; the rate
+    ``lr`` is divided by ten at each fraction of the run in ``lr_steps``; ``init`` is "published" (the
+    paper's fixed standard deviations) or "fan_in"; ``dropout`` is the probability to drop an input of a dense layer.
+    """
+
+    examples: int = 25_000_000
+    batch: int = 16
+    lr: float = 0.04
+    lr_steps: tuple[float, ...] = (0.72, 0.92)
+    momentum: float = 0.9
+    warmup_examples: int = 10_000
+    chunk: int = 10_000
+    dropout: float = 0.5
+    init: str = "published"
+    seed: int = 0
+    precision: str = "fp32"
+    validate_every: int = 200_000
+    checkpoints_kept: int = 3
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole configuration; immutable, checked when built."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+
+_HEADS = ("maxout", "relu")
+_INITS = ("published", "fan_in")
+
+
+def load_config(source: str | Path = "paper", overrides: typing.Sequence[str] = ()) -> Config:
+    """Read a configuration and apply ``section.key=value`` overrides.
+
+    Args:
+        source: the name of a preset ("paper", "laptop") or the path of a TOML file; keys that a file leaves out
+            are those of "paper".
+        overrides: e.g. ``["train.lr=0.1", "model.filters=[16, 32, 32, 32]"]``; values in TOML notation, or bare text.
+
+    Raises:
+        InputError: no such file or preset, not TOML, an unknown section or key, or a value that cannot be.
+    """
+    preset = _PRESETS / f"{source}.toml"
+    path = preset if preset.is_file() else Path(source)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        raise InputError(
+            f"configuration {str(source)!r}: no such readable file; give a TOML file or one of: {', '.join(presets())}"
+        ) from None
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"configuration {path}: not valid TOML ({error})") from None
+    for override in overrides:
+        _override(document, override)
+    return from_document(document, str(path))
+
+
+def presets() -> list[str]:
+    """Names of the shipped configurations."""
+    return sorted(path.stem for path in _PRESETS.glob("*.toml"))
+
+
+def from_document(document: dict, where: str) -> Config:
+    """A configuration from parsed TOML; ``where`` names it in errors."""
+    sections = {f.name: f.default_factory for f in dataclasses.fields(Config)}
+    built = {}
+    for name, values in document.items():
+        if name not in sections or not isinstance(values, dict):
+            raise InputError(f"{where}: unknown section [{name}]; expected {', '.join(sections)}")
+        kind = typing.cast(type, sections[name])
+        fields = {f.name: f for f in dataclasses.fields(kind)}
+        for key in values:
+            if key not in fields:
+                raise InputError(f"{where}: [{name}] has no key {key!r}; it has {', '.join(fields)}")
+        built[name] = kind(
+            **{key: _convert(value, fields[key].default, f"[{name}] {key}") for key, value in values.items()}
+        )
+    return Config(**built)
+
+
+def to_toml(config: Config) -> str:
+    """The complete configuration as TOML text."""
+    import tomli_w
+
+    return tomli_w.dumps(dataclasses.asdict(config))
+
+
+def _override(document: dict, text: str) -> None:
+    name, equals, value = text.partition("=")
+    section, dot, key = name.strip().partition(".")
+    if not (equals and dot and section and key):
+        raise InputError(f"--set {text!r}: expected section.key=value, e.g. train.lr=0.1")
+    try:
+        parsed = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = value.strip()
+    document.setdefault(section, {})[key] = parsed
+
+
+def _convert(value: typing.Any, default: typing.Any, what: str) -> typing.Any:
+    """``value`` as the type of ``default``; whole numbers pass for real ones."""
+    if isinstance(default, tuple):
+        if not isinstance(value, list):
+            raise InputError(f"{what}: expected a list, got {value!r}")
+        sample = default[0]
+        return tuple(_convert(item, sample, what) for item in value)
+    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if type(value) is not type(default):
+        raise InputError(f"{what}: expected {_TYPE_NAMES[type(default)]}, got {value!r}")
+    return value
+
+
+_TYPE_NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+
+
+def _check(config: Config) -> None:
+    model, data, augment, train = config.model, config.data, config.augment, config.train
+
+    def require(condition: bool, message: str) -> None:
+        if not condition:
+            raise InputError(message)
+
+    require(len(model.filters) == 4, f"[model] filters: expected four numbers, got {list(model.filters)}")
+    require(
+        len(model.filter_sizes) == 4,
+        f"[model] filter_sizes: expected four numbers, got {list(model.filter_sizes)}",
+    )
+    for key in ("filters", "filter_sizes", "units"):
+        values = getattr(model, key)
+        require(all(v >= 1 for v in values), f"[model] {key}: expected numbers of at least 1, got {list(values)}")
+    require(model.head in _HEADS, f"[model] head: expected one of {', '.join(_HEADS)}, got {model.head!r}")
+    require(model.view_dense >= 0, f"[model] view_dense: expected 0 or more units, got {model.view_dense}")
+    require(8 <= data.target <= 1024, f"[data] target: expected 8 to 1024 samples, got {data.target}")
+    require(data.scale > 0, f"[data] scale: expected a number above 0, got {data.scale}")
+    require(
+        round(data.target * data.scale) == data.crop,
+        f"[data] crop: {data.crop} is not target × scale = {data.target} × {data.scale:g}; "
+        f"set crop to {round(data.target * data.scale)} or change the others",
+    )
+    require(0 <= data.validation < 1, f"[data] validation: expected 0 up to below 1, got {data.validation}")
+    require(0 <= augment.rotation <= 360, f"[augment] rotation: expected 0 to 360, got {augment.rotation}")
+    require(augment.translation >= 0, f"[augment] translation: expected 0 or more, got {augment.translation}")
+    require(augment.zoom >= 1, f"[augment] zoom: expected a factor of at least 1, got {augment.zoom}")
+    require(augment.colour >= 0, f"[augment] colour: expected 0 or more, got {augment.colour}")
+    for key in ("examples", "batch", "chunk", "validate_every", "checkpoints_kept"):
+        require(getattr(train, key) >= 1, f"[train] {key}: expected at least 1, got {getattr(train, key)}")
+    require(
+        train.examples >= train.batch,
+        f"[train] examples: {train.examples} are fewer than one batch of {train.batch}",
+    )
+    require(
+        train.chunk >= train.batch,
+        f"[train] chunk: {train.chunk} is smaller than one batch of {train.batch}",
+    )
+    require(
+        train.warmup_examples >= 0,
+        f"[train] warmup_examples: expected 0 or more, got {train.warmup_examples}",
+    )
+    require(train.lr > 0, f"[train] lr: expected a rate above 0, got {train.lr}")
+    require(
+        list(train.lr_steps) == sorted(train.lr_steps) and all(0 < s < 1 for s in train.lr_steps),
+        f"[train] lr_steps: expected rising fractions between 0 and 1, got {list(train.lr_steps)}",
+    )
+    require(0 <= train.momentum < 1, f"[train] momentum: expected 0 up to below 1, got {train.momentum}")
+    require(0 <= train.dropout < 1, f"[train] dropout: expected 0 up to below 1, got {train.dropout}")
+    require(train.init in _INITS, f"[train] init: expected one of {', '.join(_INITS)}, got {train.init!r}")
+    require(0 <= train.seed < 2**64, f"[train] seed: expected 0 to 2⁶⁴ − 1, got {train.seed}")
+    require(
+        train.precision in PRECISIONS,
+        f"[train] precision: expected one of {', '.join(PRECISIONS)}, got {train.precision!r}",
+    )

@@ -1,0 +1,19 @@
+"""Mean squared error over batch × answers (paper §5.3 with the mean that Kaggle's metric takes)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .. import check
+
+
+def forward(p: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Scalar of the dtype of p: the mean of (p − targets)², both (A, B), summed in float64."""
+    check.shape("mse", "targets", targets, p.shape)
+    difference = (p - targets).astype(np.float64)
+    return np.mean(difference * difference).astype(p.dtype)
+
+
+def backward(gradient: np.ndarray, p: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Dp (A, B) from the gradient of the scalar."""
+    return (p - targets) * (gradient * p.dtype.type(2 / p.size))

@@ -1,0 +1,35 @@
+"""Nesterov momentum as the original writes it: the gradient is taken at the current weights.
+
+v ← μ·v − η·g ;  w ← w + μ·v − η·g. At a constant rate this equals PyTorch's; where the rate drops, the velocity
+keeps the old one.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .dense import OuterProduct
+
+
+def update(
+    weight: np.ndarray, velocity: np.ndarray, gradient: np.ndarray | OuterProduct, lr: float, momentum: float
+) -> None:
+    """Update weight and velocity in place; arrays of one shape and dtype, contiguous."""
+    if weight.dtype != np.float32:
+        update_oracle(weight, velocity, np.asarray(gradient), lr, momentum)
+        return
+    from .jit import nesterov as jit
+
+    rates = np.float32(lr), np.float32(momentum)
+    if isinstance(gradient, OuterProduct):
+        jit.update_outer(weight, velocity, gradient.rows, gradient.columns, *rates)
+        return
+    several_threads = weight.size > jit.BLOCK
+    compiled = jit.update if several_threads else jit.update_block
+    compiled(weight.reshape(-1), velocity.reshape(-1), gradient.reshape(-1), *rates)
+
+
+def update_oracle(weight: np.ndarray, velocity: np.ndarray, gradient: np.ndarray, lr: float, momentum: float) -> None:
+    """:func:`update` in plain NumPy; any dtype."""
+    velocity[...] = momentum * velocity - lr * gradient
+    weight += momentum * velocity - lr * gradient

@@ -1,0 +1,15 @@
+"""Rectifier: max(x, 0), where NaN stays NaN."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def forward(x: np.ndarray) -> np.ndarray:
+    """``x < 0 ? 0 : x``, any shape and dtype."""
+    return np.where(x < 0, x.dtype.type(0), x)
+
+
+def backward(gradient: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The gradient where y > 0 (or NaN), else 0: the derivative at 0 is taken as 0, as in the original."""
+    return np.where(y <= 0, gradient.dtype.type(0), gradient)

@@ -1,0 +1,49 @@
+"""The 16 viewpoints of an image: patches of its two crops, mirrored and turned (paper §5.1, figure 4).
+
+view = 8·crop + 4·flip + quarter; its patch is ``rot90(crop or mirrored crop, quarter)[:S, :S]``, so the galaxy's
+centre lies near the same corner of every patch. Out comes (3, S, S, 16·B) with n = view·B + b.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .. import check
+from ..shapes import VIEWS
+
+
+def forward(crops: np.ndarray, extent: int) -> np.ndarray:
+    """Gather the patches of ``extent``² pixels.
+
+    Args:
+        crops: (B, 2, T, T, 3) in [0, 1], any float dtype, or uint8, which is divided by 255 into float32.
+        extent: side S of a patch, at most T.
+
+    Returns:
+        (3, S, S, 16·B).
+    """
+    check.shape("viewpoints", "crops", crops, (None, 2, None, crops.shape[2], 3))
+    if crops.dtype == np.uint8:
+        crops = crops * np.float32(1 / 255)
+    B = crops.shape[0]
+    planes = np.ascontiguousarray(crops.transpose(1, 4, 2, 3, 0))  # (2, 3, T, T, B)
+    views = np.empty((3, extent, extent, VIEWS, B), crops.dtype)
+    for view in range(VIEWS):
+        views[:, :, :, view] = _turn(planes[view // 8], view)[:, :extent, :extent]
+    return views.reshape(3, extent, extent, VIEWS * B)
+
+
+def backward(gradient: np.ndarray, target: int) -> np.ndarray:
+    """Gradient of the crops (B, 2, T, T, 3), T = ``target``: each pixel sums the patches it stands in."""
+    _, extent, _, N = gradient.shape
+    views = gradient.reshape(3, extent, extent, VIEWS, N // VIEWS)
+    planes = np.zeros((2, 3, target, target, N // VIEWS), gradient.dtype)
+    for view in range(VIEWS):
+        _turn(planes[view // 8], view)[:, :extent, :extent] += views[:, :, :, view]
+    return np.ascontiguousarray(planes.transpose(4, 0, 2, 3, 1))
+
+
+def _turn(crop: np.ndarray, view: int) -> np.ndarray:
+    """A view, in NumPy's sense, of one crop (3, T, T, B) as the viewpoint sees it."""
+    mirrored = crop[:, :, ::-1] if view % 8 >= 4 else crop
+    return np.rot90(mirrored, view % 4, axes=(1, 2))

@@ -1,0 +1,1 @@
+"""Galaxy images and their labels: reading, checking, packing, splitting and drawing them."""

@@ -1,0 +1,103 @@
+"""Opening a data set, and its division into training and validation."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+
+from ..decision_tree import DecisionTree
+from ..errors import InputError
+from .catalogue import list_images
+from .labels import read_labels
+from .loading import Candidate, Dataset, Loader
+from .pack import is_pack, open_pack
+
+__all__ = ["Dataset", "open_dataset", "split"]
+
+_IMAGE_FOLDER = "images_training_rev1"
+_LABEL_FILE = "training_solutions_rev1.csv"
+_MOST_MEMORY = 4 * 2**30  # bytes; a larger data set is packed and read by memory map
+
+
+def open_dataset(path: str | Path, tree: DecisionTree, *, smallest: int, progress: bool = True) -> Dataset:
+    """Open a pack, or decode a folder in the Kaggle layout into memory.
+
+    The labels of a pack without labels are None.
+
+    Args:
+        path: a pack, or a folder that holds ``images_training_rev1`` and ``training_solutions_rev1.csv``.
+        tree: the decision tree the labels answer.
+        smallest: the least height and width of an image, in pixels.
+        progress: show a bar on stderr while decoding.
+
+    Raises:
+        InputError: there is no data set at ``path``, it is not sound, answers another tree, or is too large
+            to be held in memory.
+    """
+    path = Path(path)
+    if is_pack(path):
+        return _open_fitting_pack(path, tree, smallest)
+    _require_kaggle_layout(path)
+    images_folder, labels_csv = path / _IMAGE_FOLDER, path / _LABEL_FILE
+    labels = read_labels(labels_csv, tree)
+    loader = Loader(images_folder, labels, smallest=smallest, progress=progress)
+    if loader.most_bytes > _MOST_MEMORY:
+        raise InputError(
+            f"{path}: its images take {loader.most_bytes / 2**30:.1f} GiB decoded, too much to hold in "
+            f"memory; pack them first: gzkern pack {images_folder} --labels {labels_csv} --out PACK"
+        )
+    images = np.empty((len(loader.candidates), *loader.shape), np.uint8)
+    used: list[Candidate] = []
+    for candidate, image in loader:
+        images[len(used)] = image
+        used.append(candidate)
+    fractions = labels.fractions[[candidate.row for candidate in used]]
+    ids = tuple(candidate.id for candidate in used)
+    return Dataset(ids, images[: len(used)], fractions, tree.columns, tuple(loader.quarantined))
+
+
+def split(count: int, validation: float) -> tuple[range, range]:
+    """Divide ``count`` rows into those to train on and, after them, the ``validation`` part held out.
+
+    The fraction is rounded down to whole images, so that a tenth of the Galaxy Challenge's 61,578 is 6,157.
+
+    Raises:
+        InputError: the fraction is not in [0, 1), or leaves no image on one side (0 holds out none).
+    """
+    if not 0 <= validation < 1:
+        raise InputError(f"data.validation = {validation}: expected a fraction from 0 up to, not including, 1")
+    held_out = math.floor(count * validation + 1e-9)  # 0.29 · 100 is 28.999…96
+    if validation > 0 and not 0 < held_out < count:
+        raise InputError(
+            f"data.validation = {validation} of {count} images holds out {held_out}, expected at least one "
+            "image on either side; change the fraction or add images"
+        )
+    return range(count - held_out), range(count - held_out, count)
+
+
+def _open_fitting_pack(path: Path, tree: DecisionTree, smallest: int) -> Dataset:
+    dataset = open_pack(path)
+    if dataset.labels is not None and dataset.columns != tree.columns:
+        raise InputError(
+            f"{path}: the pack's labels are not those of decision tree {tree.name}; set data.tree to "
+            "the tree it was packed with, or run gzkern pack again"
+        )
+    height, width = dataset.images.shape[1:3]
+    if min(height, width) < smallest:
+        raise InputError(f"{path}: {width}×{height} pixels an image, smaller than the {smallest}-pixel crop")
+    return dataset
+
+
+def _require_kaggle_layout(path: Path) -> None:
+    expected = f"expected a pack, or a folder with {_IMAGE_FOLDER}/ and {_LABEL_FILE}"
+    if not path.exists():
+        raise InputError(f"{path}: no such folder; {expected}")
+    if not path.is_dir():
+        raise InputError(f"{path}: is a file; {expected}")
+    if not (path / _IMAGE_FOLDER).is_dir():
+        loose = " (it holds images, but no label file)" if list_images(path) else ""
+        raise InputError(f"{path}: no data set{loose}; {expected}")
+    if not (path / _LABEL_FILE).is_file():
+        raise InputError(f"{path}: no label file {_LABEL_FILE}; {expected}")

@@ -1,0 +1,1 @@
+"""From a configuration to a network, and its weights on disk."""

@@ -1,0 +1,234 @@
+"""The network of paper §5: 16 viewpoints, shared convolutions, dense maxout layers, constrained answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from .. import check
+from ..autograd.tape import Tape, Variable
+from ..config import Config, DataConfig, ModelConfig
+from ..decision_tree import DecisionTree, load_tree
+from ..device import Device, require_precision, select
+from ..errors import InputError
+from ..nn.initialisation import initial
+from ..nn.layers import Convolution, Dense, Parameter
+from ..ops.constraints import clip, constraints
+from ..ops.mse import mse
+from ..ops.viewpoints import flatten, merge_views, viewpoints
+from ..shapes import VIEWS, patch_extent
+
+_POOLED = (True, True, False, True)
+_CONV_STD = (0.01, 0.01, 0.01, 0.1)
+
+
+class Network:
+    """Layers by configuration, parameters by name, and what can be done with them.
+
+    Parameters live in their run-time order; ``state`` and ``load_state`` speak the order of the files, in which
+    the rows of the first dense layer after the merge run over (view, feature) as in the original.
+    """
+
+    def __init__(self, model: ModelConfig, data: DataConfig, tree: DecisionTree, device: Device):
+        self.device = device
+        self.tree = tree
+        self.target = data.target
+        self.patch = patch_extent(data.target)
+        self.convolutions = _convolutions(model, self.patch)
+        last = self.convolutions[-1]
+        self.view_features = last.K * last.output_extent**2
+        self.view_dense = (
+            Dense("view_dense", self.view_features, model.view_dense, "maxout", 0.01, 0.1, 0)
+            if model.view_dense
+            else None
+        )
+        merged = (model.view_dense or self.view_features) * VIEWS
+        self.dense = _dense_layers(model, merged, len(tree))
+        self.parameters: dict[str, np.ndarray] = {}
+
+    def layers(self) -> tuple[Convolution | Dense, ...]:
+        """All layers with weights, first to last."""
+        return (*self.convolutions, *((self.view_dense,) if self.view_dense else ()), *self.dense)
+
+    def specifications(self) -> tuple[Parameter, ...]:
+        """Name, shape and published initialisation of every parameter, first layer first."""
+        return tuple(p for layer in self.layers() for p in layer.parameters())
+
+    @property
+    def parameter_count(self) -> int:
+        """Number of trainable values: 42,377,125 for the best published network."""
+        return sum(int(np.prod(p.shape)) for p in self.specifications())
+
+    def initialise(self, scheme: str, seed: int) -> None:
+        """Fresh parameters from the seed; ``scheme`` as in nn.initialisation."""
+        self.parameters = {p.name: initial(p, scheme, seed) for p in self.specifications()}
+
+    def answers(
+        self,
+        tape: Tape,
+        crops: Variable,
+        variables: Mapping[str, Variable],
+        *,
+        constrained: bool = True,
+        drop: float = 0.0,
+        seed_and_step: tuple[int, int] = (0, 0),
+    ) -> Variable:
+        """Crops (B, 2, T, T, 3) to answers (A, B); clipped in place of constrained during the warm-up."""
+        x = viewpoints(tape, crops, self.patch)
+        for convolution in self.convolutions:
+            x = convolution(tape, x, variables)
+        if self.view_dense:
+            x = self.view_dense(tape, flatten(tape, x), variables, drop, seed_and_step)
+        x = merge_views(tape, x)
+        for layer in self.dense:
+            x = layer(tape, x, variables, drop, seed_and_step)
+        return constraints(tape, x, self.tree) if constrained else clip(tape, x)
+
+    def predict(self, crops: np.ndarray) -> np.ndarray:
+        """Probabilities (B, A) float32 of the answers.
+
+        Args:
+            crops: (B, 2, T, T, 3), uint8 or float in [0, 1].
+
+        Raises:
+            InputError: the crops have another shape.
+        """
+        self._check_crops(crops)
+        tape = Tape(self.device, recording=False)
+        variables = {name: Variable(array) for name, array in self.parameters.items()}
+        return np.ascontiguousarray(self.answers(tape, Variable(_pixels(crops)), variables).value.T)
+
+    def loss_and_gradients(
+        self,
+        crops: np.ndarray,
+        targets: np.ndarray,
+        *,
+        constrained: bool = True,
+        drop: float = 0.0,
+        seed_and_step: tuple[int, int] = (0, 0),
+    ) -> tuple[float, dict[str, np.ndarray]]:
+        """Mean squared error over batch × answers, and its gradient by parameter name, in the files' order.
+
+        Args:
+            crops: (B, 2, T, T, 3), uint8 or float in [0, 1].
+            targets: (B, A) answer fractions.
+            constrained: False takes the clipped output of the warm-up.
+            drop: probability to drop an input of a dense layer.
+            seed_and_step: key of the dropout masks.
+
+        Raises:
+            InputError: crops or targets have another shape.
+        """
+        loss, gradients = self.runtime_gradients(
+            crops, targets, constrained=constrained, drop=drop, seed_and_step=seed_and_step
+        )
+        return loss, self.file_order({name: np.asarray(g) for name, g in gradients.items()})
+
+    def runtime_gradients(self, crops: np.ndarray, targets: np.ndarray, **how: Any) -> tuple[float, dict[str, Any]]:
+        """:meth:`loss_and_gradients` with the gradients as the optimiser takes them.
+
+        That is in run-time order, and those of dense weights perhaps as factors.
+        """
+        self._check_crops(crops)
+        check.shape("loss", "targets", targets, (len(crops), len(self.tree)))
+        tape = Tape(self.device)
+        variables = {name: Variable(array, True) for name, array in self.parameters.items()}
+        answers = self.answers(tape, Variable(_pixels(crops)), variables, **how)
+        loss = mse(tape, answers, np.ascontiguousarray(targets.T))
+        tape.backward(loss, np.ones_like(loss.value))
+        return float(loss.value), {name: v.gradient for name, v in variables.items()}
+
+    def state(self) -> dict[str, np.ndarray]:
+        """The parameters in the order of the files."""
+        return self.file_order(self.parameters)
+
+    def load_state(self, state: Mapping[str, np.ndarray]) -> None:
+        """Take parameters in the order of the files.
+
+        Raises:
+            InputError: a name is missing or unknown, or a shape or dtype is not the network's.
+        """
+        self.parameters = self.runtime_order(state)
+
+    def runtime_order(self, state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Arrays by parameter name from the files' order to the run-time order, checked."""
+        specifications = {p.name: p for p in self.specifications()}
+        for kind, names in (
+            ("lacks", specifications.keys() - state.keys()),
+            ("has an unknown", state.keys() - specifications.keys()),
+        ):
+            if names:
+                raise InputError(f"weights: the file {kind} array {min(names)!r}; it is of another network")
+        for name, specification in specifications.items():
+            array = state[name]
+            if array.shape != specification.shape or array.dtype != np.float32:
+                raise InputError(
+                    f"weights: {name} is {array.dtype} {array.shape}, this network has "
+                    f"float32 {specification.shape}; the configuration is of another network"
+                )
+        return self._swap_merged(state, from_files=True)
+
+    def file_order(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Arrays by parameter name from the run-time order to that of the files."""
+        return self._swap_merged(arrays, from_files=False)
+
+    def _swap_merged(self, arrays: Mapping[str, np.ndarray], *, from_files: bool) -> dict[str, np.ndarray]:
+        """Rows of the merged layer between (view, feature), as in files, and (feature, view)."""
+        name = f"{self.dense[0].name}.weight"
+        merged = arrays[name]
+        features = merged.shape[0] // VIEWS
+        rows = (VIEWS, features) if from_files else (features, VIEWS)
+        swapped = merged.reshape(*rows, -1).transpose(1, 0, 2).reshape(merged.shape)
+        return {**arrays, name: swapped}
+
+    def _check_crops(self, crops: np.ndarray) -> None:
+        check.shape("network", "crops", crops, (None, 2, self.target, self.target, 3))
+        if not self.parameters:
+            raise InputError("network: no parameters yet; call initialise or load_state first")
+
+
+def _pixels(crops: np.ndarray) -> np.ndarray:
+    return crops * np.float32(1 / 255) if crops.dtype == np.uint8 else crops
+
+
+def _convolutions(model: ModelConfig, extent: int) -> tuple[Convolution, ...]:
+    layers: list[Convolution] = []
+    C = 3
+    for index, (K, size) in enumerate(zip(model.filters, model.filter_sizes, strict=True)):
+        if size > extent:
+            raise InputError(
+                f"[model] filter_sizes: filter {index + 1} of {size} pixels exceeds its input of {extent}; "
+                "take smaller filters or a larger [data] target"
+            )
+        layer = Convolution(f"conv{index + 1}", C, extent, size, K, _POOLED[index], _CONV_STD[index])
+        layers.append(layer)
+        C, extent = K, layer.output_extent
+    return tuple(layers)
+
+
+def _dense_layers(model: ModelConfig, inputs: int, answers: int) -> tuple[Dense, ...]:
+    layers: list[Dense] = []
+    for index, units in enumerate(model.units, start=1):
+        layers.append(Dense(f"dense{index}", inputs, units, model.head, 0.001, 0.01, index))
+        inputs = units
+    number = len(model.units) + 1
+    return (*layers, Dense(f"dense{number}", inputs, answers, "linear", 0.01, 0.1, number))
+
+
+def build_network(config: Config, device: str | Device | None = None) -> Network:
+    """A network with fresh parameters, by configuration.
+
+    Args:
+        config: sections model, data and train (``init``, ``seed``, ``precision``) matter.
+        device: name or device; None asks ``GZKERN_DEVICE``.
+
+    Raises:
+        InputError: the configuration describes no network, or the device is not there.
+    """
+    chosen = select(device)
+    require_precision(chosen, config.train.precision)
+    network = Network(config.model, config.data, load_tree(config.data.tree), chosen)
+    network.initialise(config.train.init, config.train.seed)
+    return network

@@ -1,0 +1,1 @@
+"""Layers, their initialisation, the optimiser and its schedule."""

@@ -1,0 +1,103 @@
+"""A run directory: what lies in it, and the trained network it holds.
+
+``config.toml`` (complete), ``environment.json`` (machine, versions, data), ``metrics.jsonl`` (a line an interval),
+``checkpoints/`` (weights and velocity, the last few) and ``weights.safetensors`` (the result).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import checkpoint
+from .config import Config, load_config
+from .device import Device
+from .errors import InputError
+from .models.network import Network, build_network
+
+
+class Run:
+    """One training run on disk.
+
+    Args:
+        path: the directory; it need not exist yet.
+        device: where its network computes; None asks ``GZKERN_DEVICE``.
+    """
+
+    def __init__(self, path: str | Path, device: str | Device | None = None):
+        self.path = Path(path)
+        self._device = device
+        self.config_file = self.path / "config.toml"
+        self.environment_file = self.path / "environment.json"
+        self.metrics_file = self.path / "metrics.jsonl"
+        self.checkpoint_folder = self.path / "checkpoints"
+        self.weights_file = self.path / "weights.safetensors"
+
+    @cached_property
+    def config(self) -> Config:
+        """The run's configuration."""
+        return load_config(self.config_file)
+
+    @cached_property
+    def environment(self) -> dict[str, Any]:
+        """What ``environment.json`` recorded; empty where it is absent."""
+        try:
+            return json.loads(self.environment_file.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        """The lines of ``metrics.jsonl``, oldest first."""
+        if not self.metrics_file.is_file():
+            return []
+        return [json.loads(line) for line in self.metrics_file.read_text(encoding="utf-8").splitlines()]
+
+    @cached_property
+    def network(self) -> Network:
+        """The trained network: final weights, or those of the last checkpoint of a run that goes on.
+
+        Raises:
+            InputError: the run has neither.
+        """
+        checkpoints = checkpoint.list_checkpoints(self.checkpoint_folder)
+        if self.weights_file.is_file():
+            weights = checkpoint.load_weights(self.weights_file)
+        elif checkpoints:
+            _, weights, _ = checkpoint.load(checkpoints[-1])
+        else:
+            raise InputError(f"{self.path}: neither weights.safetensors nor a checkpoint; has it been trained?")
+        network = build_network(self.config, self._device)
+        network.load_state(weights)
+        return network
+
+    def predict(self, images: np.ndarray | Iterable[np.ndarray], *, batch: int = 64) -> np.ndarray:
+        """Answer probabilities (n, A) float32 of whole images.
+
+        Args:
+            images: (n, H, W, 3) uint8, or an iterable of (H, W, 3) uint8 images of any sizes.
+            batch: images a network pass.
+
+        Raises:
+            InputError: an image is smaller than the crop, or not (H, W, 3) uint8.
+        """
+        from .prediction import predict_images
+
+        return predict_images(self.network, self.config.data, images, batch=batch)
+
+
+def load(path: str | Path, device: str | Device | None = None) -> Run:
+    """Open a run directory.
+
+    Raises:
+        InputError: there is no run at ``path``.
+    """
+    run = Run(path, device)
+    if not run.config_file.is_file():
+        raise InputError(f"{path}: not a run (no config.toml in it); give a directory that gzkern train wrote")
+    return run

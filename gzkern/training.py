@@ -1,0 +1,360 @@
+"""Training: the stream of examples, the schedule, and everything that makes a run safe to stop and resume.
+
+All that a step depends on is a function of (configuration, data, step number) and of the weights and velocities, so
+a checkpoint of those two resumes a run bit for bit.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from . import checkpoint, environment
+from .augment.pool import Batch, BatchPool
+from .config import Config, load_config, to_toml
+from .data.dataset import Dataset, open_dataset, split
+from .data.sampling import chunk_length, example_images
+from .decision_tree import load_tree
+from .device import Device, select, set_threads
+from .errors import GzkernError, InputError
+from .evaluation import rmse
+from .files import write_atomically
+from .models.network import build_network
+from .nn.optimiser import Nesterov
+from .nn.schedule import learning_rate, warmup_steps
+from .prediction import predict_rows
+from .run import Run
+
+_LINES_PER_VALIDATION = 10  # lines of metrics.jsonl from one validation to the next
+_CHECKPOINT_SECONDS = 600  # the longest time between two checkpoints
+
+
+class Interrupted(GzkernError):
+    """Training was stopped by Ctrl-C or SIGTERM, after a checkpoint."""
+
+
+def train(
+    config: Config | None,
+    data: str | Path,
+    out: str | Path,
+    *,
+    device: str | Device | None = None,
+    workers: int | None = None,
+    threads: int | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> Run:
+    """Train a network and return its run.
+
+    Args:
+        config: what to train; None with ``resume``: the run's own.
+        data: a pack, or a folder in the Kaggle layout.
+        out: the run directory.
+        device: "auto", "cpu", …; None asks ``GZKERN_DEVICE``.
+        workers: augmentation threads; 0 augments in the training thread; None takes one.
+        threads: compute threads; None takes one a core.
+        resume: go on from the last checkpoint in ``out``; starts anew where there is none.
+        overwrite: replace the run in ``out``.
+        progress: show a progress line on stderr.
+
+    Raises:
+        InputError: the configuration, the data or the directory cannot be used.
+        Interrupted: stopped by Ctrl-C or SIGTERM; a checkpoint was written.
+        GzkernError: the loss or a weight is no longer finite; names the examples and the last good checkpoint.
+    """
+    run = Run(out, select(device))
+    config = _settle_config(run, config, resume=resume, overwrite=overwrite)
+    tree = load_tree(config.data.tree)
+    dataset = open_dataset(data, tree, smallest=config.data.crop, progress=progress)
+    trainer = Trainer(config, dataset, run, device=device, progress=progress)
+    facts = environment.describe(
+        device=trainer.network.device.name,
+        precision=config.train.precision,
+        threads=set_threads(threads),
+        workers=1 if workers is None else workers,
+        data=str(Path(data).resolve()),
+        data_fingerprint=dataset.fingerprint,
+    )
+    if facts["workers"] < 0:
+        raise InputError(f"--workers {workers}: expected 0 or more threads")
+    first = trainer.restore(facts) if resume else 0
+    if overwrite:
+        _remove_run(run)
+    run.path.mkdir(parents=True, exist_ok=True)
+    write_atomically(run.config_file, to_toml(config).encode())
+    write_atomically(run.environment_file, json.dumps(facts, indent=2).encode())
+    trainer.fit(first, facts["workers"])
+    return run
+
+
+class Trainer:
+    """One run in progress: its network, its optimiser, and where it is in the stream of examples."""
+
+    def __init__(self, config: Config, dataset: Dataset, run: Run, *, device: str | Device | None, progress: bool):
+        if dataset.labels is None:
+            raise InputError("this pack has no labels to learn from; pack it again with --labels CSV")
+        self.config = config
+        self.dataset = dataset
+        self.labels = dataset.labels
+        self.run = run
+        self.progress = progress
+        self.train_rows, self.validation_rows = split(len(dataset), config.data.validation)
+        chunk_length(len(self.train_rows), config.train.chunk, config.train.batch)  # refuses too few images
+        self.network = build_network(config, device)
+        self.optimiser = Nesterov(self.network.device, self.network.parameters, config.train.momentum)
+        self.steps = config.train.examples // config.train.batch
+        self.validation_steps = max(1, config.train.validate_every // config.train.batch)
+        self.line_steps = max(1, self.validation_steps // _LINES_PER_VALIDATION)
+        self.warmup_steps = warmup_steps(config.train)
+
+    def restore(self, facts: dict[str, Any]) -> int:
+        """Take up the last checkpoint and return the number of steps done; 0 where there is none.
+
+        Raises:
+            InputError: the run was trained on other data, or the checkpoint is of another network.
+        """
+        before = self.run.environment
+        if before and before.get("data_fingerprint") != facts["data_fingerprint"]:
+            raise InputError(
+                f"{self.run.path} was trained on other data ({before.get('data')}); resume with that, or "
+                "choose another --out"
+            )
+        for key in environment.BIT_EXACT:
+            if before and before.get(key) != facts[key]:
+                self._say(f"{key} was {before.get(key)}, is {facts[key]}: the last bits may differ from one run")
+        found = checkpoint.list_checkpoints(self.run.checkpoint_folder)
+        if not found:
+            self._say(f"{self.run.path} has no checkpoint yet; starting from the beginning")
+            _cut_metrics(self.run.metrics_file, 0)
+            return 0
+        step, weights, velocity = checkpoint.load(found[-1])
+        for current, stored in ((self.network.parameters, weights), (self.optimiser.velocity, velocity)):
+            for name, array in self.network.runtime_order(stored).items():
+                current[name][...] = array
+        _cut_metrics(self.run.metrics_file, step)
+        return step
+
+    def fit(self, first: int, workers: int) -> None:
+        """Train from step ``first`` to the end, and write the final weights."""
+        with _stop_request() as stop, self._batches(first, workers) as pool, self._bar(first) as bar:
+            window = _Window(pool)
+            saved_at = time.monotonic()
+            for step, batch in enumerate(pool, start=first):
+                window.add(self._step(step, batch))
+                bar.update(len(batch.examples))
+                done = step + 1
+                validate = done % self.validation_steps == 0 or done == self.steps
+                if validate or done % self.line_steps == 0:
+                    line = self._metrics(done, window, validate)
+                    bar.set_postfix_str(_postfix(line))
+                    window = _Window(pool)
+                if validate or stop.is_set() or time.monotonic() - saved_at > _CHECKPOINT_SECONDS:
+                    path = self._checkpoint(done)
+                    saved_at = time.monotonic()
+                if stop.is_set() and done < self.steps:
+                    raise Interrupted(
+                        f"stopped after step {done} of {self.steps}; saved {path}; "
+                        "the same command with --resume goes on"
+                    )
+        checkpoint.save_weights(self.run.weights_file, self.network.state(), {"step": str(self.steps)})
+
+    def _batches(self, first: int, workers: int) -> BatchPool:
+        train = self.config.train
+
+        def rows(start: int, stop: int) -> np.ndarray:
+            return example_images(train.seed, start, stop, len(self.train_rows), train.chunk, train.batch)
+
+        return BatchPool(
+            self.dataset.images,
+            self.labels,
+            rows,
+            seed=train.seed,
+            augment=self.config.augment,
+            data=self.config.data,
+            batch=train.batch,
+            first=first * train.batch,
+            stop=self.steps * train.batch,
+            workers=workers,
+        )
+
+    def _step(self, step: int, batch: Batch) -> float:
+        if step == self.warmup_steps:
+            self.optimiser.reset()
+        train = self.config.train
+        loss, gradients = self.network.runtime_gradients(
+            batch.crops,
+            batch.labels,
+            constrained=step >= self.warmup_steps,
+            drop=train.dropout,
+            seed_and_step=(train.seed, step),
+        )
+        if not math.isfinite(loss):
+            ids = ", ".join(self.dataset.ids[row] for row in batch.indices)
+            self._diverged(
+                f"the loss became {loss} at step {step}, examples {batch.examples[0]} to {batch.examples[-1]} "
+                f"(images {ids})"
+            )
+        self.optimiser.update(gradients, learning_rate(train, step))
+        return loss
+
+    def _metrics(self, done: int, window: _Window, validate: bool) -> dict[str, Any]:
+        line = {
+            "step": done,
+            "examples": done * self.config.train.batch,
+            "loss": window.loss,
+            "rmse": math.sqrt(window.loss),
+            "valid_rmse": self._validation_rmse() if validate and self.validation_rows else None,
+            "lr": learning_rate(self.config.train, done - 1),
+            **window.speed(self.config.train.batch),
+        }
+        with self.run.metrics_file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        return line
+
+    def _validation_rmse(self) -> float:
+        rows = np.arange(self.validation_rows.start, self.validation_rows.stop)
+        answers = predict_rows(self.network, self.config.data, self.dataset.images, rows)
+        return rmse(answers, self.labels[rows])
+
+    def _checkpoint(self, done: int) -> Path:
+        for name, array in self.network.parameters.items():
+            if not np.isfinite(array).all():
+                self._diverged(f"parameter {name} is no longer finite after step {done - 1}")
+        return checkpoint.save(
+            self.run.checkpoint_folder,
+            done,
+            self.network.state(),
+            self.network.file_order(self.optimiser.velocity),
+            self.config.train.checkpoints_kept,
+        )
+
+    def _diverged(self, what: str) -> None:
+        found = checkpoint.list_checkpoints(self.run.checkpoint_folder)
+        last = f"the last good checkpoint is {found[-1]}" if found else "there is no checkpoint yet"
+        raise GzkernError(f"{what}; {last}; start again with a smaller train.lr")
+
+    def _bar(self, first: int) -> tqdm:
+        batch = self.config.train.batch
+        return tqdm(
+            total=self.steps * batch,
+            initial=first * batch,
+            unit="image",
+            disable=not self.progress,
+            smoothing=0.05,
+        )
+
+    def _say(self, message: str) -> None:
+        if self.progress:
+            print(f"gzkern: {message}", file=sys.stderr)
+
+
+class _Window:
+    """What happened since the last line of metrics.jsonl."""
+
+    def __init__(self, pool: BatchPool):
+        self._losses: list[float] = []
+        self._pool = pool
+        self._start = time.monotonic()
+
+    def add(self, loss: float) -> None:
+        self._losses.append(loss)
+
+    @property
+    def loss(self) -> float:
+        """Mean of the batch losses."""
+        return math.fsum(self._losses) / len(self._losses)
+
+    def speed(self, batch: int) -> dict[str, float]:
+        seconds = time.monotonic() - self._start
+        return {
+            "images_per_s": round(len(self._losses) * batch / seconds, 1),
+            "queue_fill": round(self._pool.queue_fill, 3),
+            "wait_s": round(self._pool.take_wait_s(), 3),
+        }
+
+
+def _postfix(line: dict[str, Any]) -> str:
+    valid = "" if line["valid_rmse"] is None else f", valid {line['valid_rmse']:.4f}"
+    return f"rmse {line['rmse']:.4f}{valid}"
+
+
+def _settle_config(run: Run, config: Config | None, *, resume: bool, overwrite: bool) -> Config:
+    """The configuration to train by, once ``out`` is known to be free for it."""
+    exists = run.config_file.is_file()
+    if resume and overwrite:
+        raise InputError("--resume keeps the run and --overwrite replaces it; give one of the two")
+    if resume and exists:
+        stored = load_config(run.config_file)
+        if config not in (None, stored):
+            raise InputError(
+                f"{run.config_file} differs from the configuration asked for; leave --config and --set out to go "
+                "on as it began, or choose another --out"
+            )
+        return stored
+    if config is None:
+        raise InputError(f"{run.path}: no run to resume (no config.toml in it); give --config")
+    if run.path.exists() and not run.path.is_dir():
+        raise InputError(f"{run.path}: is a file; --out names a directory")
+    if exists and not overwrite:
+        raise InputError(f"{run.path} holds a run already; pass --resume to go on, --overwrite to replace it")
+    if run.path.is_dir() and any(run.path.iterdir()) and not exists:
+        raise InputError(f"{run.path}: is not empty and not a run; choose another --out")
+    return config
+
+
+def _remove_run(run: Run) -> None:
+    """Remove what a run consists of, and nothing else that may lie in the directory."""
+    for file in (run.metrics_file, run.weights_file, run.environment_file, run.config_file):
+        file.unlink(missing_ok=True)
+    shutil.rmtree(run.checkpoint_folder, ignore_errors=True)
+
+
+def _cut_metrics(path: Path, step: int) -> None:
+    """Drop the lines after ``step``, and a last line that was cut short."""
+    if not path.is_file():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            if json.loads(line)["step"] > step:
+                break
+        except (ValueError, KeyError):
+            break
+        kept.append(line + "\n")
+    write_atomically(path, "".join(kept).encode())
+
+
+@contextmanager
+def _stop_request() -> Iterator[threading.Event]:
+    """An event that Ctrl-C or SIGTERM sets, so that a step is never cut in two; a second signal ends at once."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def handler(number: int, _: Any) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    try:
+        for number in before:
+            signal.signal(number, handler)
+        yield stop
+    finally:
+        for number, previous in before.items():
+            signal.signal(number, previous)
