@@ -7,6 +7,7 @@ in a run directory reproduces the run.
 from __future__ import annotations
 
 import dataclasses
+import math
 import tomllib
 import typing
 from dataclasses import dataclass, field
@@ -186,6 +187,8 @@ def _convert(value: typing.Any, default: typing.Any, what: str) -> typing.Any:
         value = float(value)
     if type(value) is not type(default):
         raise InputError(f"{what}: expected {_TYPE_NAMES[type(default)]}, got {value!r}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InputError(f"{what}: expected a finite number, got {value}")
     return value
 
 

@@ -102,60 +102,83 @@ def load_tree(source: str | Path = "galaxy_zoo_2") -> DecisionTree:
 
 
 def _build(document: dict, where: str) -> DecisionTree:
-    def require(condition: object, message: str) -> None:
-        if not condition:
-            raise InputError(f"decision tree {where}: {message}")
+    try:
+        entries = _checked_entries(document)
+        starts = dict(zip((e["id"] for e in entries), _starts(entries), strict=True))
+        questions = tuple(
+            Question(
+                e["id"], e.get("text", ""), tuple(e["answers"]), starts[e["id"]], _parent_column(e, entries, starts)
+            )
+            for e in entries
+        )
+        _refuse_cycles(questions)
+        columns = _columns(document.get("column", "{question}.{answer}"), questions)
+    except ValueError as error:
+        raise InputError(f"decision tree {where}: {error}") from None
+    return DecisionTree(document["name"], questions, columns)
 
+
+def _checked_entries(document: dict) -> list[dict]:
     entries = document.get("questions")
-    require(isinstance(entries, list) and entries, "expected at least one [[questions]] table")
-    require(isinstance(document.get("name"), str), 'expected name = "…" at the top')
-    pattern = document.get("column", "{question}.{answer}")
-    first_column: dict[int, int] = {}
-    sizes: dict[int, int] = {}
-    columns: list[str] = []
-    for entry in entries or []:
-        require(
-            isinstance(entry.get("id"), int) and isinstance(entry.get("answers"), list),
-            f"each question needs an integer id and a list of answers, got {entry}",
-        )
-        require(entry["id"] not in first_column, f"question {entry['id']} stands twice")
-        require(len(entry["answers"]) >= 2, f"question {entry['id']} needs at least two answers")
-        first_column[entry["id"]] = len(columns)
-        sizes[entry["id"]] = len(entry["answers"])
-        columns += [pattern.format(question=entry["id"], answer=a + 1) for a in range(len(entry["answers"]))]
-    require(len(set(columns)) == len(columns), f"column pattern {pattern!r} gives one name to two answers")
-
-    def parent_column(entry: dict) -> int | None:
-        parent = entry.get("parent")
-        require(
-            not (parent and entry.get("unscaled")),
-            f"question {entry['id']} is unscaled and has a parent; keep one of the two",
-        )
-        if parent is None:
-            return None
-        require(
-            isinstance(parent, list) and len(parent) == 2 and parent[0] in sizes,
-            f"question {entry['id']}: parent must be [question, answer], got {parent}",
-        )
-        question, answer = parent
-        require(
-            isinstance(answer, int) and 1 <= answer <= sizes[question],
-            f"question {entry['id']}: question {question} has answers 1 to {sizes[question]}, got {answer}",
-        )
-        return first_column[question] + answer - 1
-
-    questions = tuple(
-        Question(e["id"], e.get("text", ""), tuple(e["answers"]), first_column[e["id"]], parent_column(e))
-        for e in entries or []
-    )
-    _require_no_cycle(questions, require)
-    return DecisionTree(document["name"], questions, tuple(columns))
+    if not (isinstance(entries, list) and entries):
+        raise ValueError("expected at least one [[questions]] table")
+    if not isinstance(document.get("name"), str):
+        raise ValueError('expected name = "…" at the top')
+    seen = set()
+    for entry in entries:
+        if not (
+            isinstance(entry, dict) and isinstance(entry.get("id"), int) and isinstance(entry.get("answers"), list)
+        ):
+            raise ValueError(f"each question needs an integer id and a list of answers, got {entry}")
+        if entry["id"] in seen:
+            raise ValueError(f"question {entry['id']} stands twice")
+        if len(entry["answers"]) < 2:
+            raise ValueError(f"question {entry['id']} needs at least two answers")
+        if entry.get("parent") is not None and entry.get("unscaled"):
+            raise ValueError(f"question {entry['id']} is unscaled and has a parent; keep one of the two")
+        seen.add(entry["id"])
+    return entries
 
 
-def _require_no_cycle(questions: Sequence[Question], require) -> None:  # type: ignore[no-untyped-def]
+def _starts(entries: Sequence[dict]) -> list[int]:
+    counts = [len(entry["answers"]) for entry in entries]
+    return [sum(counts[:index]) for index in range(len(counts))]
+
+
+def _parent_column(entry: dict, entries: Sequence[dict], starts: dict[int, int]) -> int | None:
+    parent = entry.get("parent")
+    if parent is None:
+        return None
+    if not (isinstance(parent, list) and len(parent) == 2 and parent[0] in starts):
+        raise ValueError(f"question {entry['id']}: parent must be [question, answer], got {parent}")
+    question, answer = parent
+    count = next(len(e["answers"]) for e in entries if e["id"] == question)
+    if not (isinstance(answer, int) and 1 <= answer <= count):
+        raise ValueError(
+            f"question {entry['id']}: its parent, question {question}, has answers 1 to {count}, got {answer}"
+        )
+    return starts[question] + answer - 1
+
+
+def _columns(pattern: str, questions: Sequence[Question]) -> tuple[str, ...]:
+    try:
+        columns = tuple(
+            pattern.format(question=question.id, answer=answer)
+            for question in questions
+            for answer in range(1, len(question.answers) + 1)
+        )
+    except (KeyError, IndexError, ValueError, AttributeError):
+        raise ValueError(f"column pattern {pattern!r}: expected text with {{question}} and {{answer}}") from None
+    if len(set(columns)) < len(columns):
+        raise ValueError(f"column pattern {pattern!r} gives one name to two answers")
+    return columns
+
+
+def _refuse_cycles(questions: Sequence[Question]) -> None:
     owner = {column: q for q in questions for column in range(q.start, q.stop)}
     for question in questions:
         current, steps = question, 0
         while current.parent is not None:
             current, steps = owner[current.parent], steps + 1
-            require(steps <= len(questions), f"question {question.id} leads back to itself")
+            if steps > len(questions):
+                raise ValueError(f"question {question.id} leads back to itself")

@@ -55,7 +55,7 @@ def words(size: int, key: Key) -> np.ndarray:
     from .jit.philox import words as compiled
 
     out = np.empty(size, np.uint32)
-    compiled(key.seed, key.step, key.layer, out)
+    compiled(np.uint64(key.seed), np.uint64(key.step), np.uint64(key.layer), out)
     return out
 
 

@@ -12,10 +12,9 @@ _W0, _W1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
 
 @njit(nogil=True, cache=True)
 def words(seed, step, layer, out):
-    """Fill out (size,) uint32 with the random words of elements 0 … size−1."""
-    seed, step = np.uint64(seed), np.uint64(step)
+    """Fill out (size,) uint32 with the random words of elements 0 … size−1; seed, step and layer are uint64."""
     for block in range((out.size + 3) // 4):
-        c0, c1 = np.uint64(block), np.uint64(layer)
+        c0, c1 = np.uint64(block), layer
         c2, c3 = step & _LOW, step >> _SHIFT
         k0, k1 = seed & _LOW, seed >> _SHIFT
         for _ in range(10):

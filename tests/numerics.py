@@ -1,0 +1,26 @@
+"""The error rule: how far a float32 result may lie from float64 (DESIGN of the project, "Numbers")."""
+
+import numpy as np
+
+UNIT = 2.0**-24
+
+
+def assert_within_error_rule(got, exact, scale_squared, terms, factor=4.0):
+    """|got − exact| ≤ factor·u·√terms·√(Σ(aᵢbᵢ)²), ``scale_squared`` being that sum of squares in float64."""
+    bound = factor * UNIT * np.sqrt(terms) * np.sqrt(scale_squared)
+    assert_bounded(got, exact, bound)
+
+
+def assert_bounded(got, exact, bound):
+    """Every |got − exact| ≤ bound, NaN failing; on failure the first five offenders."""
+    assert got.shape == exact.shape, f"shape {got.shape}, expected {exact.shape}"
+    error = np.abs(got.astype(np.float64) - exact)
+    bad = ~(error <= bound)
+    if bad.any():
+        bound = np.broadcast_to(bound, error.shape)
+        lines = [
+            f"{tuple(map(int, index))}: got {got[tuple(index)]!r}, exact {exact[tuple(index)]!r}, "
+            f"error {error[tuple(index)]:.3e}, bound {bound[tuple(index)]:.3e}"
+            for index in np.argwhere(bad)[:5]
+        ]
+        raise AssertionError(f"{bad.sum()} of {bad.size} off\n" + "\n".join(lines))

@@ -1,0 +1,245 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from skimage import transform
+
+from gzkern.augment.geometry import crop_matrices
+from gzkern.augment.parameters import Parameters, draw, identity
+from gzkern.augment.warp import COLOUR_AXIS, warp, warp_batch, warp_reference
+from gzkern.config import AugmentConfig
+from gzkern.errors import InputError
+
+CASES = json.loads((Path(__file__).parent / "golden" / "geometry_points.json").read_text(encoding="utf-8"))["cases"]
+SIZE = (424, 424)
+
+# float32: a fraction is rounded (2⁻²⁴, times a difference of up to 1), then some roundings of values up to 1.
+TOLERANCE = 5e-7
+
+
+def noise(*size, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+
+
+def perturbed(**values):
+    fields = {"angle": 0.0, "tx": 0.0, "ty": 0.0, "flip": False, "zoom": 1.0, "colour": 0.0} | values
+    return Parameters(**{name: np.array([value]) for name, value in fields.items()})
+
+
+def crops_of(image, target=69, **values):
+    return warp([image], crop_matrices(perturbed(**values), image.shape[:2], target), target)[0]
+
+
+def by_skimage(image, matrices, target):
+    """The same in float64; scikit-image's "reflect" is ``numpy.pad``'s."""
+    scaled = image.astype(np.float64) / 255
+    return np.stack(
+        [
+            transform.warp(
+                scaled,
+                transform.AffineTransform(np.vstack([matrix, [0, 0, 1]])),
+                output_shape=(target, target),
+                order=1,
+                mode="reflect",
+                clip=False,
+                preserve_range=True,
+            )
+            for matrix in matrices
+        ]
+    )
+
+
+def assert_warps(images, matrices, target):
+    got = warp(images, matrices, target)
+    assert got.dtype == np.float32
+    assert got.shape == (len(images), 2, target, target, 3)
+    for image, matrix, crops in zip(images, matrices, got, strict=True):
+        expected = by_skimage(image, matrix, target)
+        np.testing.assert_allclose(warp_reference(image, matrix, target), expected, rtol=0, atol=1e-11)
+        np.testing.assert_allclose(crops, expected, rtol=0, atol=TOLERANCE)
+
+
+def test_the_73_geometry_cases_on_white_noise():
+    assert_warps([noise(*SIZE, seed=n) for n in range(73)], np.array([case["matrices"] for case in CASES]), 69)
+
+
+def test_random_draws_on_white_noise():
+    parameters = draw(3, np.arange(60), AugmentConfig())
+    assert_warps([noise(*SIZE, seed=n) for n in range(60)], crop_matrices(parameters, SIZE), 69)
+
+
+@pytest.mark.parametrize("size", [(61, 53), (53, 61), (2, 2), (2, 7), (3, 2), (424, 424)])
+@pytest.mark.parametrize("target", [1, 5, 7])
+def test_far_outside_of_images_of_odd_sizes(size, target):
+    wild = AugmentConfig(translation=400.0, zoom=6.0)
+    matrices = crop_matrices(draw(4, np.arange(12), wild), size, target, scale=11.3)
+    assert_warps([noise(*size, seed=n) for n in range(12)], matrices, target)
+
+
+def test_an_image_goes_on_as_numpy_pad_reflects_it():
+    image = noise(9, 12)
+    shifted = np.broadcast_to([[1.0, 0.0, -20.0], [0.0, 1.0, -15.0]], (1, 2, 2, 3))
+    padded = np.pad(image, ((15, 30), (20, 30), (0, 0)), mode="reflect")[:40, :40]
+    expected = padded.astype(np.float32) / np.float32(255)
+    np.testing.assert_array_equal(warp([image], shifted, 40)[0], [expected, expected])
+
+
+def test_the_unperturbed_crop_is_the_mean_of_blocks_of_four():
+    image = noise(*SIZE)
+    pixels = image.astype(np.float32)
+    block = pixels[109:314:3, 109:314:3] + pixels[110:315:3, 109:314:3]
+    block += pixels[109:314:3, 110:315:3] + pixels[110:315:3, 110:315:3]
+    np.testing.assert_array_equal(crops_of(image)[0], block / np.float32(4) / np.float32(255))
+
+
+def test_symmetries():
+    image = noise(*SIZE)
+    plain = crops_of(image)
+    np.testing.assert_array_equal(crops_of(image, flip=True)[0], plain[0][:, ::-1])
+    np.testing.assert_array_equal(crops_of(image, angle=45.0)[0], plain[1])
+    for quarter in range(4):
+        turned = crops_of(image, angle=90.0 * quarter)
+        np.testing.assert_allclose(turned[0], np.rot90(plain[0], quarter), rtol=0, atol=TOLERANCE)
+        np.testing.assert_allclose(turned[1], np.rot90(plain[1], quarter), rtol=0, atol=TOLERANCE)
+    turned = crops_of(image, angle=77.0, zoom=1.1)
+    mirrored = crops_of(image, angle=77.0, zoom=1.1, flip=True)
+    np.testing.assert_allclose(mirrored[0], turned[0][:, ::-1], rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("value", [0, 1, 127, 255])
+def test_a_constant_image_stays_constant(value):
+    crops = crops_of(np.full((50, 40, 3), value, np.uint8), target=20, angle=33.0)
+    np.testing.assert_array_equal(crops, np.full_like(crops, np.float32(value) / np.float32(255)))
+
+
+@pytest.mark.parametrize("alpha", [-60.0, -0.7, 0.0, 0.4, 60.0])
+def test_colour_shift_and_clip(alpha):
+    image, matrices = noise(61, 53), crop_matrices(identity(1), (61, 53), 20, 2.0)
+    plain = warp([image], matrices, 20)
+    got = warp([image], matrices, 20, np.array([alpha]))
+    np.testing.assert_array_equal(
+        got, np.clip(plain + np.float32(alpha * np.array(COLOUR_AXIS)), np.float32(0), np.float32(1))
+    )
+    np.testing.assert_allclose(got[0], warp_reference(image, matrices[0], 20, alpha), rtol=0, atol=TOLERANCE)
+    assert abs(alpha) < 1 or (got == (alpha < 0)).mean() > 0.3
+
+
+def batch_arguments(count=3, target=7):
+    images = np.stack([noise(40, 30, seed=n) for n in range(4)])
+    parameters = draw(0, np.arange(count), AugmentConfig())
+    return {
+        "images": images,
+        "indices": np.array([3, 0, 3])[:count],
+        "matrices": crop_matrices(parameters, (40, 30), target),
+        "colour": parameters.colour,
+        "out": np.empty((count, 2, target, target, 3), np.float32),
+    }
+
+
+def test_a_batch_gathers_and_writes_nothing_else():
+    arguments = batch_arguments()
+    kept = {name: array.copy() for name, array in arguments.items()}
+    guarded = np.full((5, *arguments["out"].shape[1:]), np.float32(-7))
+    warp_batch(**arguments | {"out": guarded[1:4]})
+    assert (guarded[[0, 4]] == -7).all()
+    for b, index in enumerate(arguments["indices"]):
+        expected = warp_reference(arguments["images"][index], arguments["matrices"][b], 7, arguments["colour"][b])
+        np.testing.assert_allclose(guarded[b + 1], expected, rtol=0, atol=TOLERANCE)
+    for name in ("images", "indices", "matrices", "colour"):
+        np.testing.assert_array_equal(arguments[name], kept[name])
+
+
+def test_a_read_only_memory_map_takes_the_same_code(tmp_path):
+    from gzkern.augment.jit import warp_images
+
+    arguments = batch_arguments()
+    warp_batch(**arguments)
+    np.save(tmp_path / "images.npy", arguments["images"])
+    mapped = arguments | {
+        "images": np.load(tmp_path / "images.npy", mmap_mode="r"),
+        "out": np.empty_like(arguments["out"]),
+    }
+    warp_batch(**mapped)
+    np.testing.assert_array_equal(mapped["out"], arguments["out"])
+    assert len(warp_images.signatures) == 1
+
+
+def test_images_of_different_sizes():
+    images = [noise(424, 424), noise(30, 90), noise(80, 31)[::-1]]
+    parameters = draw(8, np.arange(3), AugmentConfig())
+    matrices = np.concatenate(
+        [crop_matrices(parameters, image.shape[:2], 11)[b : b + 1] for b, image in enumerate(images)]
+    )
+    assert_warps(images, matrices, 11)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"images": np.zeros((4, 40, 30), np.uint8)}, r"warp: images has shape \(4, 40, 30\)"),
+        ({"images": np.zeros((4, 40, 30, 3), np.float32)}, "images is float32 .* expected uint8"),
+        ({"images": np.zeros((8, 40, 30, 3), np.uint8)[::2]}, "images is uint8 with strides .* C-contiguous"),
+        ({"images": np.zeros((4, 1, 30, 3), np.uint8)}, "expected at least 2 × 2 pixels"),
+        ({"indices": np.array([0, 4, 1])}, r"indices are \[0, 4, 1\], expected 0 to 3"),
+        ({"indices": np.array([0, -1, 1])}, r"indices are \[0, -1, 1\], expected 0 to 3"),
+        ({"matrices": np.zeros((2, 2, 2, 3))}, r"matrices has shape \(2, 2, 2, 3\), expected \(3, 2, 2, 3\)"),
+        ({"matrices": np.full((3, 2, 2, 3), np.nan)}, "matrices has the entry nan"),
+        ({"matrices": np.full((3, 2, 2, 3), -1e12)}, "matrices has the entry -10000"),
+        ({"colour": np.zeros(2)}, r"colour has shape \(2,\), expected \(3\)"),
+        ({"out": np.zeros((3, 2, 7, 9, 3), np.float32)}, r"out has shape \(3, 2, 7, 9, 3\)"),
+        ({"out": np.zeros((3, 2, 7, 7, 3))}, "out is float64 .* expected float32"),
+    ],
+)
+def test_wrong_arguments_are_refused(change, message):
+    with pytest.raises(InputError, match=message):
+        warp_batch(**batch_arguments() | change)
+
+
+def test_no_images():
+    assert warp([], np.empty((0, 2, 2, 3)), 7).shape == (0, 2, 7, 7, 3)
+    warp_batch(**batch_arguments(count=0))
+
+
+def run_python(code, **environment):
+    subprocess.run(
+        [sys.executable, "-c", code],
+        check=True,
+        cwd=Path(__file__).parent.parent,
+        env=os.environ | environment,
+    )
+
+
+def test_no_byte_outside_of_the_image_is_read(tmp_path):
+    """Compiled with bounds checks; a byte read in vain, with weight 0, would leave the values right."""
+    code = """if True:
+        import numpy as np
+        from gzkern.augment import geometry, parameters, warp
+        from gzkern.config import AugmentConfig
+        for height, width in [(9, 9), (2, 2), (2, 5), (31, 20)]:
+            images = np.zeros((40, height, width, 3), np.uint8)
+            grid = np.broadcast_to([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], (40, 2, 2, 3))
+            warp.warp(images, grid, min(height, width))
+            warp.warp(images, -grid, min(height, width))
+            wild = AugmentConfig(translation=300.0, zoom=5.0)
+            drawn = parameters.draw(0, np.arange(40), wild)
+            warp.warp(images, geometry.crop_matrices(drawn, (height, width), 9), 9)
+        warp.warp(images, np.full((40, 2, 2, 3), 2.0**29), 9)
+    """
+    run_python(code, NUMBA_BOUNDSCHECK="1", NUMBA_CACHE_DIR=str(tmp_path))
+
+
+def test_numba_is_imported_at_the_first_warp():
+    code = """if True:
+        import sys
+        import numpy as np
+        from gzkern.augment import geometry, parameters, pool, warp
+        assert "numba" not in sys.modules
+        matrices = geometry.crop_matrices(parameters.identity(1), (9, 9), 3)
+        warp.warp(np.zeros((1, 9, 9, 3), np.uint8), matrices, 3)
+        assert "numba" in sys.modules
+    """
+    run_python(code)
