@@ -7,11 +7,16 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from . import __version__
-from .errors import GzkernError
+from .errors import GzkernError, InputError
+
+if TYPE_CHECKING:
+    from .run import Run
 
 DONE, FAILED = 0, 1
+_PREDICTION_BATCH = 64
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,9 +53,11 @@ def _train(options: argparse.Namespace) -> int:
     overrides += [
         f"train.{key}={value}" for key in ("batch", "seed", "precision") if (value := getattr(options, key)) is not None
     ]
-    config = None
-    if options.config or overrides or not options.resume:
-        config = load_config(options.config or _resumed_config(options) or "paper", overrides)
+    stored = Path(options.out) / "config.toml"
+    if options.resume and not stored.is_file():
+        raise InputError(f"{options.out}: nothing to resume (no config.toml in it); leave --resume out to start a run")
+    source = options.config or (stored if options.resume else "paper")
+    config = load_config(source, overrides)
     run = train(
         config,
         options.data,
@@ -65,22 +72,13 @@ def _train(options: argparse.Namespace) -> int:
     return DONE
 
 
-def _resumed_config(options: argparse.Namespace) -> Path | None:
-    """The configuration of the run to go on with, if there is one: --set then says what it must be."""
-    stored = Path(options.out) / "config.toml"
-    return stored if options.resume and stored.is_file() else None
-
-
 def _evaluate(options: argparse.Namespace) -> int:
     from .data.dataset import open_dataset
-    from .device import set_threads
     from .evaluation import evaluate
-    from .run import load
 
-    run = load(options.run, options.device)
-    set_threads(options.threads)
+    run = _load_run(options)
     dataset = open_dataset(options.data, run.network.tree, smallest=run.config.data.crop)
-    part, result = evaluate(run, dataset, options.split, batch=options.batch or 64)
+    part, result = evaluate(run, dataset, options.split, batch=options.batch)
     print(f"RMSE {result.rmse:.4f}")
     print(f"{result.images} images ({part}); accuracy where at least half the volunteers were asked:")
     for entry in result.questions:
@@ -90,17 +88,14 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 
 def _predict(options: argparse.Namespace) -> int:
-    from .device import set_threads
     from .prediction import predict_files
-    from .run import load
 
-    run = load(options.run, options.device)
-    set_threads(options.threads)
+    run = _load_run(options)
     summary = predict_files(
         run,
         options.images,
         options.out,
-        batch=options.batch or 64,
+        batch=options.batch,
         workers=options.workers,
         overwrite=options.overwrite,
     )
@@ -134,6 +129,21 @@ def _demo_data(options: argparse.Namespace) -> int:
         draw_demo_set(options.out, options.count, options.seed, workers=os.cpu_count() or 1, progress=bar.update)
     print(f"wrote {options.out}: {options.count} images, training_solutions_rev1.csv")
     return DONE
+
+
+def _load_run(options: argparse.Namespace) -> Run:
+    """The trained run of evaluate and predict, the options of its computation checked and applied."""
+    from .device import require_precision, select, set_threads
+    from .run import load
+
+    run = load(options.run, options.device)
+    require_precision(select(options.device), options.precision or "fp32")
+    set_threads(options.threads)
+    if options.batch is None:
+        options.batch = _PREDICTION_BATCH
+    if options.batch < 1:
+        raise InputError(f"--batch {options.batch}: expected at least 1 image")
+    return run
 
 
 def _report_quarantine(skipped: Sequence[tuple[object, str, str]]) -> bool:
@@ -259,7 +269,6 @@ def _add_train(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--workers", type=int, metavar="N", help="augmentation threads (default: one; 0: none)")
     sub.add_argument("--resume", action="store_true", help="go on from the last checkpoint in RUN")
     sub.add_argument("--overwrite", action="store_true", help="replace the run in RUN")
-    sub.add_argument("--precision", choices=("fp32", "tf32", "bf16"), help="of the matrix products (default: fp32)")
     _add_compute(sub)
 
 
@@ -269,5 +278,6 @@ def _add_compute(sub: argparse.ArgumentParser) -> None:
         choices=("auto", "cpu", "cuda", "emulated"),
         help="where to compute (default: $GZKERN_DEVICE, else auto)",
     )
+    sub.add_argument("--precision", choices=("fp32", "tf32", "bf16"), help="of the matrix products (default: fp32)")
     sub.add_argument("--batch", type=int, metavar="B", help="images a network pass")
     sub.add_argument("--threads", type=int, metavar="N", help="compute threads (default: one a core)")

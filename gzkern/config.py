@@ -21,7 +21,7 @@ PRECISIONS = ("fp32", "tf32", "bf16")
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The network (paper §5).
+    """The network (paper, network architecture).
 
     Four convolutions of ``filters`` filters of ``filter_sizes`` pixels, pools after the first, second and
     fourth; optionally a dense maxout layer of ``view_dense`` units on each viewpoint (0: none); then dense
@@ -37,7 +37,7 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """The crop (paper §3, §4.1): ``target``² samples, ``scale`` image pixels apart, over ``crop``² pixels.
+    """The crop (paper, preprocessing): ``target``² samples, ``scale`` image pixels apart, over ``crop``² pixels.
 
     ``validation`` is the fraction at the end of the label file that is held out; 0 trains on all.
     """
@@ -51,7 +51,7 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """Random perturbations of a training image (paper §4.2).
+    """Random perturbations of a training image (paper, data augmentation).
 
     ``rotation`` in degrees (angles uniform in [0, rotation)), ``translation`` in image pixels (± each way),
     ``zoom`` a factor (log-uniform in [1/zoom, zoom]), ``flip`` with probability ½, ``colour`` the standard
@@ -67,7 +67,7 @@ class AugmentConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """The optimisation (paper §5.3, §6).
+    """The optimisation (paper, training).
 
     ``examples``, ``warmup_examples``, ``chunk`` and ``validate_every`` count training examples; the rate
     ``lr`` is divided by ten at each fraction of the run in ``lr_steps``; ``init`` is "published" (the

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 VIEWS = 16
-"""Viewpoints of one image: 2 crops × 2 mirrorings × 4 quarter turns (paper §5.1)."""
+"""Viewpoints of one image: 2 crops × 2 mirrorings × 4 quarter turns (paper, viewpoint extraction)."""
 
 
 def patch_extent(target: int) -> int:
-    """Side of a viewpoint's patch in a crop of ``target`` pixels: 45 of 69, as published (paper §5.1)."""
+    """Side of a viewpoint's patch in a crop of ``target`` pixels: 45 of 69, as published."""
     return round(target * 45 / 69)
 
 

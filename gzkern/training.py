@@ -150,6 +150,7 @@ class Trainer:
     def fit(self, first: int, workers: int) -> None:
         """Train from step ``first`` to the end, and write the final weights."""
         with _stop_request() as stop, self._batches(first, workers) as pool, self._bar(first) as bar:
+            bar.set_postfix_str("the first step compiles the code, once a machine")
             window = _Window(pool)
             saved_at = time.monotonic()
             for step, batch in enumerate(pool, start=first):
@@ -305,7 +306,7 @@ def _settle_config(run: Run, config: Config | None, *, resume: bool, overwrite: 
             )
         return stored
     if config is None:
-        raise InputError(f"{run.path}: no run to resume (no config.toml in it); give --config")
+        raise InputError(f"{run.path}: no run to resume (no config.toml in it); give a configuration")
     if run.path.exists() and not run.path.is_dir():
         raise InputError(f"{run.path}: is a file; --out names a directory")
     if exists and not overwrite:

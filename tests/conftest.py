@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
+from small import small_config
 
 from gzkern.data.demo import draw_demo_set
 from gzkern.data.pack import pack
 from gzkern.decision_tree import load_tree
-from small import small_config
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,12 @@ def test_the_published_run():
 
 def test_overrides_take_toml_values_or_bare_text():
     config = load_config("paper", ["train.init=fan_in", "train.lr=1", "augment.flip=false", "data.validation=0.0"])
-    assert (config.train.init, config.train.lr, config.augment.flip, config.data.validation) == ("fan_in", 1.0, False, 0)
+    assert (config.train.init, config.train.lr, config.augment.flip, config.data.validation) == (
+        "fan_in",
+        1.0,
+        False,
+        0,
+    )
     assert isinstance(config.train.lr, float)
 
 

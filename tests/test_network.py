@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from small import small_config
 
 from gzkern.autograd.tape import Tape, Variable
 from gzkern.config import Config, ModelConfig, load_config
@@ -13,7 +14,6 @@ from gzkern.errors import InputError
 from gzkern.models.network import Network, build_network
 from gzkern.nn.initialisation import initial
 from gzkern.shapes import VIEWS
-from small import small_config
 
 CPU = select("cpu")
 

@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+from small import SMALL, small_config
 
 from gzkern import checkpoint, training
 from gzkern.data.dataset import open_dataset
@@ -18,7 +19,6 @@ from gzkern.errors import GzkernError, InputError
 from gzkern.models.network import Network
 from gzkern.run import load
 from gzkern.training import Interrupted, train
-from small import SMALL, small_config
 
 LONG = ("train.examples=1600", "train.validate_every=160")
 

@@ -43,6 +43,12 @@ def test_patches_are_turned_corners(target, extent):
             np.testing.assert_array_equal(patches[:, :, :, view, b].transpose(1, 2, 0), expected)
 
 
+@pytest.mark.parametrize(("B", "target", "extent"), [(0, 7, 5), (1, 69, 45), (5, 13, 7), (16, 69, 45)])
+def test_fast_path_equals_the_oracle(B, target, extent):
+    crops = numbered_crops(B, target).astype(np.float32)
+    np.testing.assert_array_equal(viewpoints.forward(crops, extent), viewpoints.forward_oracle(crops, extent))
+
+
 def test_by_finite_differences():
     crops = np.random.default_rng(0).random((2, 2, 7, 7, 3))
     check_gradients(lambda tape, v: viewpoints_op(tape, v, 5), [crops], select("cpu"))

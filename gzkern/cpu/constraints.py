@@ -1,4 +1,4 @@
-"""The output layer: raw answers to probabilities that obey the decision tree (paper §5.4).
+"""The output layer: raw answers to probabilities that obey the decision tree (paper, output constraints).
 
 With r = max(z, 0), an answer's conditional probability is q = r / (Σ of its question's r + ε), and its probability
 p = q · (p of the answer that leads to the question). The warm-up form is a plain clip to [0, 1].

@@ -1,4 +1,4 @@
-"""Valid convolution (cross-correlation, stride 1) with untied biases on C,H,W,N arrays (paper §5.2).
+"""Valid convolution (cross-correlation, stride 1) with untied biases on C,H,W,N arrays (paper, network architecture).
 
 y[k, p, q, n] = Σ_{c,r,s} weight[c, r, s, k] · x[c, p+r, q+s, n] + bias[k, p, q], then optionally ReLU, and after
 ReLU optionally a 2×2 max-pool that keeps one code byte a value: the mask of the positions (bit 2·row + column)

@@ -1,4 +1,4 @@
-"""Dense layer on (features, B) arrays: z[o, b] = Σ_i weight[i, o] · x[i, b] + bias[o] (paper §5.2)."""
+"""Dense layer on (features, B) arrays: z[o, b] = Σ_i weight[i, o] · x[i, b] + bias[o] (paper, network architecture)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Maxout with two pieces: unit j is the larger of rows 2j and 2j+1 (paper §5.2; Goodfellow et al. 2013)."""
+"""Maxout with two pieces: unit j is the larger of rows 2j and 2j + 1 (Goodfellow et al. 2013)."""
 
 from __future__ import annotations
 

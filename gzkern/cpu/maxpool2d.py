@@ -1,4 +1,4 @@
-"""2×2 max-pool with stride 2 on C,H,W,N arrays; a window over the border counts (ceil rule, paper §5.2).
+"""2×2 max-pool with stride 2 on C,H,W,N arrays; a window over the border counts (ceil rule).
 
 The code byte of a value is the mask of the window's positions (bit 2·row + column) that equal the maximum and
 are > 0; the gradient goes to each of them in full, and nowhere where the mask is 0: what comes in is rectified.

@@ -1,4 +1,4 @@
-"""Mean squared error over batch × answers (paper §5.3 with the mean that Kaggle's metric takes)."""
+"""Mean squared error over batch × answers (paper, objective; with the mean that Kaggle's metric takes)."""
 
 from __future__ import annotations
 

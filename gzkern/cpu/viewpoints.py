@@ -1,4 +1,4 @@
-"""The 16 viewpoints of an image: patches of its two crops, mirrored and turned (paper §5.1, figure 4).
+"""The 16 viewpoints of an image: patches of its two crops, mirrored and turned (paper, viewpoint extraction).
 
 view = 8·crop + 4·flip + quarter; its patch is ``rot90(crop or mirrored crop, quarter)[:S, :S]``, so the galaxy's
 centre lies near the same corner of every patch. Out comes (3, S, S, 16·B) with n = view·B + b.
@@ -25,12 +25,20 @@ def forward(crops: np.ndarray, extent: int) -> np.ndarray:
     check.shape("viewpoints", "crops", crops, (None, 2, None, crops.shape[2], 3))
     if crops.dtype == np.uint8:
         crops = crops * np.float32(1 / 255)
-    B = crops.shape[0]
-    planes = np.ascontiguousarray(crops.transpose(1, 4, 2, 3, 0))  # (2, 3, T, T, B)
-    views = np.empty((3, extent, extent, VIEWS, B), crops.dtype)
-    for view in range(VIEWS):
-        views[:, :, :, view] = _turn(planes[view // 8], view)[:, :extent, :extent]
-    return views.reshape(3, extent, extent, VIEWS * B)
+    if crops.dtype != np.float32:
+        return forward_oracle(crops, extent)
+    from .jit import viewpoints as jit
+
+    views = np.empty((3, extent, extent, VIEWS, len(crops)), np.float32)
+    jit.forward(np.ascontiguousarray(crops), views)
+    return views.reshape(3, extent, extent, -1)
+
+
+def forward_oracle(crops: np.ndarray, extent: int) -> np.ndarray:
+    """:func:`forward` by ``numpy.rot90``; any float dtype."""
+    planes = crops.transpose(1, 4, 2, 3, 0)  # (2, 3, T, T, B)
+    patches = [_turn(planes[view // 8], view)[:, :extent, :extent] for view in range(VIEWS)]
+    return np.stack(patches, axis=3).reshape(3, extent, extent, -1)
 
 
 def backward(gradient: np.ndarray, target: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Which image each training example uses (paper §6; the chunks of the original code).
+"""Which image each training example uses (paper, training; the chunks of the original code).
 
 The training stream is cut into chunks. Each chunk is drawn without replacement from the training images, and
 independently of the others, so that there are no epochs.

@@ -1,4 +1,4 @@
-"""The network of paper §5: 16 viewpoints, shared convolutions, dense maxout layers, constrained answers."""
+"""The network of the paper: 16 viewpoints, shared convolutions, dense maxout layers, constrained answers."""
 
 from __future__ import annotations
 

@@ -1,0 +1,60 @@
+"""What every benchmark does with its measurements: medians, a table, JSON with the machine and the command."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from gzkern import environment
+
+
+def spread(seconds: Sequence[float]) -> dict[str, float]:
+    """Median, 20th and 80th percentile in ms."""
+    ordered = sorted(seconds)
+
+    def percentile(part: float) -> float:
+        return round(1e3 * ordered[min(len(ordered) - 1, int(part * len(ordered)))], 3)
+
+    return {"ms": round(1e3 * statistics.median(ordered), 3), "ms_p20": percentile(0.2), "ms_p80": percentile(0.8)}
+
+
+def print_table(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> None:
+    """A plain table of some keys of the rows."""
+    cells = [list(columns)] + [[_text(row.get(column)) for column in columns] for row in rows]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
+    for line in cells:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def write_json(path: str | Path, rows: Sequence[dict[str, Any]]) -> None:
+    """The rows, with when, where and by which command they were measured."""
+    document = {
+        "command": shlex.join(["python", "-m", "benchmarks." + Path(sys.argv[0]).stem, *sys.argv[1:]]),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": _commit(),
+        "cores": os.cpu_count(),
+        **{key: value for key, value in environment.describe().items() if key != "command"},
+        "rows": list(rows),
+    }
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
+
+def _text(value: Any) -> str:
+    return "–" if value is None else f"{value:.2f}" if isinstance(value, float) else str(value)
+
+
+def _commit() -> str | None:
+    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    try:
+        return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
