@@ -35,6 +35,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain("out of memory; take a smaller --batch or a pack in place of a folder", FAILED)
     except OSError as error:
         return _complain(f"{error.filename or 'system'}: {error.strerror or error}", FAILED)
+    except RuntimeError as error:
+        if "cannot cache function" not in str(error):  # Numba's, where neither package nor home can be written
+            raise
+        return _complain("no folder for compiled code can be written; set NUMBA_CACHE_DIR to one", FAILED)
 
 
 def _complain(message: str, code: int) -> int:

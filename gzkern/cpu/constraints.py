@@ -52,7 +52,7 @@ def backward(
 
 
 def clip_forward(z: np.ndarray) -> np.ndarray:
-    """Min(max(z, 0), 1): the output of the warm-up, with neither normalisation nor tree."""
+    """min(max(z, 0), 1): the output of the warm-up, with neither normalisation nor tree."""
     return np.clip(z, 0, 1)
 
 

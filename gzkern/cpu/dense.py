@@ -29,7 +29,7 @@ class OuterProduct:
 
 
 def forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
-    """X (I, B), weight (I, O), bias (O,) to z (O, B)."""
+    """x (I, B), weight (I, O), bias (O,) to z (O, B)."""
     _check(x, weight, bias)
     if x.dtype != np.float32:
         return forward_oracle(x, weight, bias)

@@ -10,7 +10,7 @@ from ..autograd.tape import Tape, Variable
 def conv2d(
     tape: Tape, x: Variable, weight: Variable, bias: Variable, *, activate: bool = True, pool: bool = True
 ) -> Variable:
-    """X (C, H, W, N), weight (C, R, S, K), bias (K, P, Q) to (K, P, Q, N), or pooled (K, ⌈P/2⌉, ⌈Q/2⌉, N)."""
+    """x (C, H, W, N), weight (C, R, S, K), bias (K, P, Q) to (K, P, Q, N), or pooled (K, ⌈P/2⌉, ⌈Q/2⌉, N)."""
     op = tape.device.conv2d
     y, code = op.forward(x.value, weight.value, bias.value, activate=activate, pool=pool)
 

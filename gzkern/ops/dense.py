@@ -8,7 +8,7 @@ from ..autograd.tape import Tape, Variable
 
 
 def dense(tape: Tape, x: Variable, weight: Variable, bias: Variable) -> Variable:
-    """X (I, B), weight (I, O), bias (O,) to (O, B)."""
+    """x (I, B), weight (I, O), bias (O,) to (O, B)."""
     op = tape.device.dense
 
     def backward(gradient: Any) -> tuple[Any, ...]:
