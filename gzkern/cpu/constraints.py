@@ -32,7 +32,7 @@ def forward(z: np.ndarray, tree: DecisionTree) -> tuple[np.ndarray, np.ndarray]:
 def backward(
     gradient: np.ndarray, z: np.ndarray, p: np.ndarray, conditional: np.ndarray, tree: DecisionTree
 ) -> np.ndarray:
-    """Dz (A, B) from the gradient of p; 0 where z ≤ 0, and through every factor of the tree."""
+    """dz (A, B) from the gradient of p; 0 where z ≤ 0, and through every factor of the tree."""
     upward = gradient.copy()  # of p; children add to their parent's answer before it is used
     dq = np.empty_like(gradient)
     for index in tree.order[::-1]:

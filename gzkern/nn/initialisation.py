@@ -22,5 +22,5 @@ def initial(parameter: Parameter, scheme: str, seed: int) -> np.ndarray:
     if parameter.std is None:
         return np.full(parameter.shape, 0.0 if fan_in else parameter.constant, np.float32)
     std = (2 / parameter.fan_in) ** 0.5 if fan_in else parameter.std
-    rng = np.random.Generator(np.random.Philox(key=[seed, zlib.crc32(parameter.name.encode())]))
+    rng = np.random.Generator(np.random.Philox(key=np.array([seed, zlib.crc32(parameter.name.encode())], np.uint64)))
     return rng.standard_normal(parameter.shape, np.float32) * np.float32(std)

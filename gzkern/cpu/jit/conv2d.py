@@ -37,7 +37,7 @@ def _tap_rows(C, H, W, N, R, S, K):
 
 @_parallel
 def forward(x, weight, bias, relu, y):
-    """Y (K, P, Q, N): correlation of x (C, H, W, N) with weight (C, R, S, K), plus bias (K, P, Q)."""
+    """y (K, P, Q, N): correlation of x (C, H, W, N) with weight (C, R, S, K), plus bias (K, P, Q)."""
     C, H, W, N = x.shape
     _, R, S, K = weight.shape
     _, P, Q, _ = y.shape
@@ -113,9 +113,18 @@ def _pool(a, b, c, d, length, y, code):
         code[i] = np.uint8(mask) if m > zero else np.uint8(0)
 
 
+@njit(nogil=True, cache=True, fastmath={"reassoc"})
+def _sum(row):
+    """The sum of a row, which the compiler may split over vector lanes: short chains, one order a machine."""
+    total = np.float32(0)
+    for value in row:
+        total += value
+    return total
+
+
 @_parallel
 def unpool(gradient, code, dz, dbias):
-    """Dz (K, P, Q, N): the pooled gradient at the positions of its code, 0 elsewhere; dbias (K, P, Q) its sums."""
+    """dz (K, P, Q, N): the pooled gradient at the positions of its code, 0 elsewhere; dbias (K, P, Q) its sums."""
     K, P, Q, N = dz.shape
     _, pooled_p, pooled_q, _ = gradient.shape
     for job in prange(K * pooled_p):
@@ -129,12 +138,12 @@ def unpool(gradient, code, dz, dbias):
                     row = dz[k, p, q]
                     for n in range(N):
                         row[n] = g[n] if mask[n] & bit else np.float32(0)
-                    dbias[k, p, q] = row.sum()
+                    dbias[k, p, q] = _sum(row)
 
 
 @_parallel
 def mask_relu(gradient, y, dz, dbias):
-    """Dz (K, P, Q, N): the gradient where y is not 0 (NaN included); dbias (K, P, Q) its sums over N."""
+    """dz (K, P, Q, N): the gradient where y is not 0 (NaN included); dbias (K, P, Q) its sums over N."""
     K, P, Q, N = dz.shape
     for job in prange(K * P):
         k, p = job // P, job % P
@@ -142,12 +151,12 @@ def mask_relu(gradient, y, dz, dbias):
             g, value, row = gradient[k, p, q], y[k, p, q], dz[k, p, q]
             for n in range(N):
                 row[n] = np.float32(0) if value[n] <= 0 else g[n]
-            dbias[k, p, q] = row.sum()
+            dbias[k, p, q] = _sum(row)
 
 
 @_parallel
 def backward_data(dz, weight_t, dx):
-    """Dx (C, H, W, N) from dz (K, P, Q, N) and the weights as (K, R, S, C)."""
+    """dx (C, H, W, N) from dz (K, P, Q, N) and the weights as (K, R, S, C)."""
     K, P, Q, N = dz.shape
     _, R, S, C = weight_t.shape
     _, H, W, _ = dx.shape
@@ -172,7 +181,7 @@ def backward_data(dz, weight_t, dx):
 
 @_parallel
 def backward_weights(x, dz, dweight, parts):
-    """Dweight (C, R, S, K) from x (C, H, W, N) and dz (K, P, Q, N), its taps shared out in ``parts``.
+    """dweight (C, R, S, K) from x (C, H, W, N) and dz (K, P, Q, N), its taps shared out in ``parts``.
 
     A row (q, n) of x and of dz is contiguous, so one weight is a sum of P long inner products.
     """

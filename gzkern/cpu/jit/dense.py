@@ -10,8 +10,8 @@ from numba import njit, prange
 
 from .tiles import inner, outer
 
-COLUMNS = 512  # outputs of one piece of the forward pass: 2 KB of each weight row
-TERMS = 128  # inputs summed before a partial result goes to memory
+COLUMNS = 1024  # outputs of one piece of the forward pass: 4 KB of each weight row
+TERMS = 16  # inputs summed before a partial result goes to memory: rows read at once, as many as are prefetched
 ROWS = 24  # inputs of one piece of the backward passes
 
 _parallel = njit(parallel=True, nogil=True, cache=True, error_model="numpy")
@@ -19,7 +19,7 @@ _parallel = njit(parallel=True, nogil=True, cache=True, error_model="numpy")
 
 @_parallel
 def forward(x, weight, z):
-    """Z (B, O) from x (I, B) and weight (I, O)."""
+    """z (B, O) from x (I, B) and weight (I, O)."""
     (inputs, B), outputs = x.shape, weight.shape[1]
     x_rows, w_rows = np.arange(inputs) * B, np.arange(inputs) * outputs
     flat_x, flat_w, flat_z = x.reshape(-1), weight.reshape(-1), z.reshape(-1)
@@ -35,7 +35,7 @@ def forward(x, weight, z):
 
 @_parallel
 def backward_data(weight, dz, dx):
-    """Dx (I, B) from weight (I, O) and dz (B, O)."""
+    """dx (I, B) from weight (I, O) and dz (B, O)."""
     (inputs, outputs), B = weight.shape, dz.shape[0]
     w_rows = np.arange(inputs) * outputs
     flat_w, flat_z, flat_x = weight.reshape(-1), dz.reshape(-1), dx.reshape(-1)
@@ -47,7 +47,7 @@ def backward_data(weight, dz, dx):
 
 @_parallel
 def backward_weights(x_t, dz, dweight):
-    """Dweight (I, O) from x_t (B, I) and dz (B, O)."""
+    """dweight (I, O) from x_t (B, I) and dz (B, O)."""
     (B, inputs), outputs = x_t.shape, dz.shape[1]
     x_rows, z_rows = np.arange(B) * inputs, np.arange(B) * outputs
     flat_x, flat_z, flat_w = x_t.reshape(-1), dz.reshape(-1), dweight.reshape(-1)

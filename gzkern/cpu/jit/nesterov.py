@@ -12,7 +12,7 @@ ROWS = 8  # weight rows of one piece of the dense update: their gradient, 128 KB
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def update_block(weight, velocity, gradient, lr, momentum):
-    """V ← μ·v − η·g ; w ← w + μ·v − η·g, flat float32 arrays, one thread."""
+    """v ← μ·v − η·g ; w ← w + μ·v − η·g, flat float32 arrays, one thread."""
     for i in range(weight.size):
         step = lr * gradient[i]
         v = momentum * velocity[i] - step

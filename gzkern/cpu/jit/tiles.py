@@ -179,6 +179,7 @@ def _inner_tile(rows: int, columns: int, lanes: int) -> Any:
 
 
 WIDE = LANES * TILE_VECTORS  # floats along i of the full outer tile
+TERMS = 4096  # the longest chain of float32 additions; longer sums go through memory
 INNER_ROWS, INNER_COLUMNS = TILE_VECTORS, TILE_ROWS
 
 _outer_wide = _outer_tile(TILE_ROWS, TILE_VECTORS, LANES)
@@ -190,12 +191,7 @@ _outer_row_scalar = _outer_tile(1, 1, 1)
 
 
 @njit(nogil=True, cache=True)
-def outer(w, w_base, w_rows, K, x, x_base, x_rows, taps, out, out_base, out_stride, length, keep):  # type: ignore[no-untyped-def]
-    """out[k, i] = (out[k, i] if keep else 0) + Σ_t w[t, k] · x[t, i], for k < K and i < length.
-
-    All arrays are flat float32, the tables int64. Element (t, k) of w is at ``w_base + w_rows[t] + k``, (t, i)
-    of x at ``x_base + x_rows[t] + i``, (k, i) of out at ``out_base + k·out_stride + i``; ``taps`` ≥ 1.
-    """
+def _outer(w, w_base, w_rows, K, x, x_base, x_rows, taps, out, out_base, out_stride, length, keep):  # type: ignore[no-untyped-def]
     i = 0
     while i < length:
         step = WIDE if length - i >= WIDE else LANES if length - i >= LANES else 1
@@ -220,6 +216,21 @@ def outer(w, w_base, w_rows, K, x, x_base, x_rows, taps, out, out_base, out_stri
                     _outer_row_scalar(w, b, w_rows, x, a, x_rows, taps, out, o, out_stride, keep)
                 k += 1
         i += step
+
+
+@njit(nogil=True, cache=True)
+def outer(w, w_base, w_rows, K, x, x_base, x_rows, taps, out, out_base, out_stride, length, keep):  # type: ignore[no-untyped-def]
+    """out[k, i] = (out[k, i] if keep else 0) + Σ_t w[t, k] · x[t, i], for k < K and i < length.
+
+    All arrays are flat float32, the tables int64. Element (t, k) of w is at ``w_base + w_rows[t] + k``, (t, i)
+    of x at ``x_base + x_rows[t] + i``, (k, i) of out at ``out_base + k·out_stride + i``; ``taps`` ≥ 1.
+    """
+    for first in range(0, taps, TERMS):
+        terms = min(TERMS, taps - first)
+        _outer(
+            w, w_base, w_rows[first:], K, x, x_base, x_rows[first:], terms,
+            out, out_base, out_stride, length, keep or first > 0,
+        )  # fmt: skip
 
 
 _inner_full = _inner_tile(INNER_ROWS, INNER_COLUMNS, LANES)
