@@ -26,12 +26,14 @@ def forward(crops, views):
     B, _, T, _, _ = crops.shape
     S = views.shape[1]
     planes = np.empty((2, T, T, 3, B), np.float32)  # B innermost, so that the gather copies runs
-    for row in prange(2 * T):
-        for column in range(T):
+    for crop_row in prange(2 * T):
+        crop, y = crop_row // T, crop_row % T
+        for x in range(T):
             for b in range(B):
                 for c in range(3):
-                    planes[row // T, row % T, column, c, b] = crops[b, row // T, row % T, column, c]
-    for i in prange(S):
+                    planes[crop, y, x, c, b] = crops[b, crop, y, x, c]
+    for patch_row in prange(S):
+        i = np.int64(patch_row)  # Numba counts prange unsigned, and unsigned − signed is a float
         for c in range(3):
             for j in range(S):
                 for view in range(16):
