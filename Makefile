@@ -1,4 +1,4 @@
-# make demo: draw galaxies, train, evaluate, predict.   make test: what CI runs.   make test-all: the full matrix.
+# make demo: draw galaxies, train, evaluate, predict.   make test: what CI runs.   make test-all: the slow tests too.
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO := demo
@@ -14,7 +14,7 @@ demo: .venv/installed
 	$(BIN)/gzkern evaluate $(DEMO)/run --data $(DEMO)/pack
 	$(BIN)/gzkern predict $(DEMO)/run $(DEMO)/galaxies/images_training_rev1 --out $(DEMO)/answers.csv
 	@echo
-	@echo "$(DEMO)/galaxies     600 synthetic galaxies and the answers of a simulated crowd"
+	@echo "$(DEMO)/galaxies     600 synthetic galaxies and the answers of simulated volunteers"
 	@echo "$(DEMO)/pack         the same, decoded"
 	@echo "$(DEMO)/run          the trained network: weights.safetensors, config.toml, metrics.jsonl"
 	@echo "$(DEMO)/answers.csv  37 probabilities a galaxy"

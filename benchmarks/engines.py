@@ -5,8 +5,8 @@ A parent asks one engine after the other for one timed pass at a time: A, B, A, 
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
-import resource
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -34,21 +34,35 @@ class Process:
         Raises:
             RuntimeError: the engine failed; its own message.
         """
-        self._pipe.send(what)
-        fine, answer = self._pipe.recv()
+        try:
+            self._pipe.send(what)
+            fine, answer = self._pipe.recv()
+        except (EOFError, BrokenPipeError):
+            raise RuntimeError("an engine's process died; out of memory?") from None
         if not fine:
             raise RuntimeError(answer)
         return answer
 
     def close(self) -> None:
         """End the process."""
-        self._pipe.send(None)
+        with contextlib.suppress(BrokenPipeError):
+            self._pipe.send(None)
         self._process.join()
 
 
+def _peak_bytes() -> int:
+    """Peak resident memory of this process, as Linux counts it since its start."""
+    with open("/proc/self/status") as lines:
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+
+
 def _serve(build: Callable[[Config, int], Engine], config: Config, threads: int, pipe: Connection) -> None:
-    engine = build(config, threads)
-    engine["peak_bytes"] = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    try:
+        engine = build(config, threads)
+    except Exception as error:
+        pipe.send((False, f"{type(error).__name__}: {error}"))
+        return
+    engine["peak_bytes"] = _peak_bytes
     while (what := pipe.recv()) is not None:
         try:
             begin = time.perf_counter()
@@ -90,8 +104,6 @@ def gzkern_engine(config: Config, threads: int) -> Engine:
 
 def torch_engine(config: Config, threads: int, *, channels_last: bool = False, bfloat16: bool = False) -> Engine:
     """PyTorch eager with its fused SGD."""
-    import contextlib
-
     import torch
 
     from benchmarks.torch_network import TorchNetwork

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from gzkern.errors import InputError
 from gzkern.models.network import Network
 from gzkern.shapes import VIEWS
 
@@ -23,6 +24,8 @@ class TorchNetwork(nn.Module):
 
     def __init__(self, network: Network, dropout: float):
         super().__init__()
+        if network.view_dense:
+            raise InputError("the PyTorch baseline has no view_dense layer; set model.view_dense to 0")
         self.patch, self.dropout = network.patch, dropout
         self.pools = [layer.pool for layer in network.convolutions]
         self.activations = [layer.activation for layer in network.dense]

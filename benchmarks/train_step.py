@@ -11,10 +11,12 @@ import statistics
 import sys
 from collections.abc import Callable
 from functools import partial
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 
+import gzkern
 from benchmarks.engines import Engine, Process, example_batch, gzkern_engine, torch_engine
 from benchmarks.report import print_table, spread, write_json
 from gzkern.config import Config, load_config
@@ -65,12 +67,14 @@ def measure(config: Config, baselines: list[str], threads: int, repeats: int) ->
     finally:
         for engine in engines.values():
             engine.close()
+    published = config == load_config("paper")
     rows = []
     for pass_name, what in PASSES.items():
         medians = {name: statistics.median(seconds[name, what]) for name in builders}
         rivals = {name: m for name, m in medians.items() if name != "gzkern" and "bf16" not in name}
         best = min(rivals, key=lambda name: rivals[name]) if rivals else None
         for name in builders:
+            hours = medians[name] * PAPER_STEPS / 3600
             rows.append(
                 {
                     "name": pass_name,
@@ -84,8 +88,11 @@ def measure(config: Config, baselines: list[str], threads: int, repeats: int) ->
                     "images_per_s": round(config.train.batch / medians[name], 1),
                     "baseline": best if name == "gzkern" else None,
                     "ratio": round(medians[best] / medians[name], 3) if name == "gzkern" and best else None,
-                    "paper_run_hours": round(medians[name] * PAPER_STEPS / 3600, 1) if what == "step" else None,
+                    "paper_run_hours": round(medians[name] * PAPER_STEPS / 3600, 1)
+                    if published and what == "step"
+                    else None,
                     "peak_mib": round(peaks[name] / 2**20),
+                    "engine_version": version("torch") if name.startswith("torch") else gzkern.__version__,
                 }
             )
     return rows
@@ -121,7 +128,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", choices=("cpu",), default="cpu")
     parser.add_argument("--config", default="paper", help="preset or TOML file (default: %(default)s)")
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--repeats", type=int, default=15, help="timed passes an engine (default: %(default)s)")
     parser.add_argument(
         "--baseline", type=lambda text: [b for b in text.split(",") if b], default=[], help="torch, or nothing"

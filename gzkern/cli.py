@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from .run import Run
 
 DONE, FAILED = 0, 1
-_PREDICTION_BATCH = 64
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except GzkernError as error:
         return _complain(str(error), error.exit_code)
     except KeyboardInterrupt:
-        return _complain("interrupted; nothing was left half-written", FAILED)
+        return _complain("interrupted; no file was left half-written", FAILED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # keeps the interpreter's exit quiet
         return FAILED
@@ -35,10 +34,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain("out of memory; take a smaller --batch or a pack in place of a folder", FAILED)
     except OSError as error:
         return _complain(f"{error.filename or 'system'}: {error.strerror or error}", FAILED)
-    except RuntimeError as error:
-        if "cannot cache function" not in str(error):  # Numba's, where neither package nor home can be written
-            raise
-        return _complain("no folder for compiled code can be written; set NUMBA_CACHE_DIR to one", FAILED)
 
 
 def _complain(message: str, code: int) -> int:
@@ -73,7 +68,7 @@ def _train(options: argparse.Namespace) -> int:
         overwrite=options.overwrite,
     )
     print(f"wrote {run.path}: weights.safetensors, config.toml, metrics.jsonl, environment.json, checkpoints/")
-    return DONE
+    return FAILED if run.environment["data_skipped"] else DONE
 
 
 def _evaluate(options: argparse.Namespace) -> int:
@@ -88,7 +83,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     for entry in result.questions:
         score = "     –" if entry.accuracy is None else f"{entry.accuracy:6.1%}"
         print(f"  Q{entry.question.id:<3}{score} of {entry.images:5d}  {entry.question.text}")
-    return FAILED if _report_quarantine(dataset.quarantined) else DONE
+    return FAILED if _say_skipped(dataset.quarantined) else DONE
 
 
 def _predict(options: argparse.Namespace) -> int:
@@ -104,7 +99,7 @@ def _predict(options: argparse.Namespace) -> int:
         overwrite=options.overwrite,
     )
     print(f"wrote {options.out}: {summary.predicted} images × {len(run.network.tree)} answers")
-    return FAILED if _report_quarantine(summary.skipped) else DONE
+    return FAILED if _say_skipped(summary.skipped) else DONE
 
 
 def _pack(options: argparse.Namespace) -> int:
@@ -121,7 +116,7 @@ def _pack(options: argparse.Namespace) -> int:
         overwrite=options.overwrite,
     )
     print(f"wrote {options.out}: {summary.count} images")
-    return FAILED if _report_quarantine(summary.quarantined) else DONE
+    return FAILED if _say_skipped(summary.quarantined) else DONE
 
 
 def _demo_data(options: argparse.Namespace) -> int:
@@ -138,24 +133,24 @@ def _demo_data(options: argparse.Namespace) -> int:
 def _load_run(options: argparse.Namespace) -> Run:
     """The trained run of evaluate and predict, the options of its computation checked and applied."""
     from .device import require_precision, select, set_threads
-    from .run import load
+    from .run import BATCH, load
 
     run = load(options.run, options.device)
     require_precision(select(options.device), options.precision or "fp32")
     set_threads(options.threads)
     if options.batch is None:
-        options.batch = _PREDICTION_BATCH
+        options.batch = BATCH
     if options.batch < 1:
         raise InputError(f"--batch {options.batch}: expected at least 1 image")
     return run
 
 
-def _report_quarantine(skipped: Sequence[tuple[object, str, str]]) -> bool:
+def _say_skipped(skipped: Sequence[tuple[object, str, str]]) -> bool:
     """List the inputs that were left out; True if there are any."""
-    for path, _, reason in skipped:
-        print(f"gzkern: skipped {path}: {reason}", file=sys.stderr)
-    if skipped:
-        print(f"gzkern: {len(skipped)} inputs skipped, listed above", file=sys.stderr)
+    from .data.loading import describe_skipped
+
+    for line in describe_skipped(skipped):
+        print(f"gzkern: {line}", file=sys.stderr)
     return bool(skipped)
 
 
@@ -199,7 +194,7 @@ def _parser() -> argparse.ArgumentParser:
         _evaluate,
         "Score a trained network on labelled images.",
         "Prints Kaggle's root mean squared error and, question by question, how often the likeliest\n"
-        "answer is the crowd's. On the data the run was trained on only the held-out part counts.",
+        "answer is the volunteers'. On the data the run was trained on only the held-out part counts.",
     )
     sub.add_argument("run", metavar="RUN", help="a run directory")
     sub.add_argument("--data", required=True, metavar="DIR", help="a pack, or a folder in the Kaggle layout")
@@ -245,7 +240,7 @@ def _parser() -> argparse.ArgumentParser:
     sub = command(
         "demo-data",
         _demo_data,
-        "Draw a set of synthetic galaxies with the answers of a simulated crowd.",
+        "Draw a set of synthetic galaxies with the answers of simulated volunteers.",
         "The folder has the Kaggle layout; the same --count and --seed give the same files.",
     )
     sub.add_argument("out", metavar="OUT", type=Path, help="the folder to write")

@@ -39,7 +39,8 @@ class ModelConfig:
 class DataConfig:
     """The crop (paper, preprocessing): ``target``² samples, ``scale`` image pixels apart, over ``crop``² pixels.
 
-    ``validation`` is the fraction at the end of the label file that is held out; 0 trains on all.
+    ``validation`` is the fraction at the end of the label file that is held out; 0 trains on all. ``tree`` is the
+    decision tree of the answers: the name of a shipped one, or a TOML file.
     """
 
     crop: int = 207
@@ -69,9 +70,11 @@ class AugmentConfig:
 class TrainConfig:
     """The optimisation (paper, training).
 
-    ``examples``, ``warmup_examples``, ``chunk`` and ``validate_every`` count training examples; the rate
-    ``lr`` is divided by ten at each fraction of the run in ``lr_steps``; ``init`` is "published" (the
-    paper's fixed standard deviations) or "fan_in"; ``dropout`` is the probability to drop an input of a dense layer.
+    ``examples``, ``warmup_examples`` (at most a tenth of the run is taken), ``chunk`` and ``validate_every`` count
+    training examples. The rate ``lr`` is divided by ten at each fraction of the run in ``lr_steps``; ``momentum`` is
+    Nesterov's. ``dropout`` is the probability to drop an input of a dense layer. ``init`` is "published" (the paper's
+    fixed standard deviations) or "fan_in". ``seed`` keys initialisation, order, augmentation and dropout.
+    ``precision`` is that of the matrix products. The last ``checkpoints_kept`` checkpoints stay.
     """
 
     examples: int = 25_000_000
@@ -173,7 +176,10 @@ def _override(document: dict, text: str) -> None:
         parsed = tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
         parsed = value.strip()
-    document.setdefault(section, {})[key] = parsed
+    values = document.setdefault(section, {})
+    if not isinstance(values, dict):
+        raise InputError(f"--set {text!r}: the configuration has {section} = {values!r}, expected a section")
+    values[key] = parsed
 
 
 def _convert(value: typing.Any, default: typing.Any, what: str) -> typing.Any:

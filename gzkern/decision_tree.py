@@ -96,9 +96,14 @@ def load_tree(source: str | Path = "galaxy_zoo_2") -> DecisionTree:
     except OSError:
         names = ", ".join(sorted(p.stem for p in _SHIPPED.glob("*.toml")))
         raise InputError(f"decision tree {str(source)!r}: no such file; give a TOML file or one of: {names}") from None
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"decision tree {path}: not valid TOML ({error})") from None
     return _build(document, str(path))
+
+
+def locate_tree(source: str | Path) -> str:
+    """``source`` in a form that any folder understands: a shipped name as it is, a path made absolute."""
+    return str(source) if (_SHIPPED / f"{source}.toml").is_file() else str(Path(source).absolute())
 
 
 def _build(document: dict, where: str) -> DecisionTree:
@@ -149,11 +154,11 @@ def _parent_column(entry: dict, entries: Sequence[dict], starts: dict[int, int])
     parent = entry.get("parent")
     if parent is None:
         return None
-    if not (isinstance(parent, list) and len(parent) == 2 and parent[0] in starts):
+    if not (isinstance(parent, list) and [type(part) for part in parent] == [int, int] and parent[0] in starts):
         raise ValueError(f"question {entry['id']}: parent must be [question, answer], got {parent}")
     question, answer = parent
     count = next(len(e["answers"]) for e in entries if e["id"] == question)
-    if not (isinstance(answer, int) and 1 <= answer <= count):
+    if not 1 <= answer <= count:
         raise ValueError(
             f"question {entry['id']}: its parent, question {question}, has answers 1 to {count}, got {answer}"
         )

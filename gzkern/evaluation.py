@@ -10,9 +10,9 @@ from .data.dataset import Dataset, split
 from .decision_tree import DecisionTree, Question
 from .errors import InputError
 from .prediction import predict_rows
-from .run import Run
+from .run import BATCH, Run
 
-SPLITS = ("validation", "train", "all")
+_HALF = 0.5 - 1e-5  # of the volunteers; labels have six digits
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def score(predictions: np.ndarray, targets: np.ndarray, tree: DecisionTree) -> E
     """Score predictions (n, A) against answer fractions (n, A)."""
     questions = []
     for question in tree.questions:
-        asked = targets[:, question.columns].sum(axis=1) >= 0.5
+        asked = targets[:, question.columns].sum(axis=1) >= _HALF
         guess = predictions[asked, question.columns].argmax(axis=1)
         crowd = targets[asked, question.columns].argmax(axis=1)
         questions.append(QuestionAccuracy(question, int(asked.sum()), int((guess == crowd).sum())))
@@ -63,16 +63,17 @@ def choose_rows(run: Run, dataset: Dataset, part: str | None) -> tuple[str, rang
     """
     own = run.environment.get("data_fingerprint") == dataset.fingerprint
     fraction = run.config.data.validation
-    if part is None:
-        part = "validation" if own and fraction > 0 else "all"
-    train, validation = split(len(dataset.ids), fraction)
-    rows = {"validation": validation, "train": train, "all": range(len(dataset.ids))}[part]
+    part = part or ("validation" if own and fraction > 0 else "all")
+    if part == "all":
+        return part, range(len(dataset))
+    train, validation = split(len(dataset), fraction)
+    rows = {"train": train, "validation": validation}[part]
     if not rows:
         raise InputError(f"--split {part}: the run holds out no images (data.validation = 0); use --split all")
     return part, rows
 
 
-def evaluate(run: Run, dataset: Dataset, part: str | None = None, *, batch: int = 64) -> tuple[str, Evaluation]:
+def evaluate(run: Run, dataset: Dataset, part: str | None = None, *, batch: int = BATCH) -> tuple[str, Evaluation]:
     """Predict a part of a data set and score it; returns the part's name with the scores.
 
     Args:

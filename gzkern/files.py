@@ -1,7 +1,8 @@
 """Writing files and directories whole or not at all.
 
 Everything is written under a hidden temporary name beside its destination, brought to the disk, and renamed:
-after a crash the destination holds the old contents or the new, never a part.
+after a crash the destination holds the old contents or the new, never a part (a directory that is overwritten steps
+aside under a hidden name for a moment).
 """
 
 from __future__ import annotations

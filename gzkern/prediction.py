@@ -26,13 +26,14 @@ from .data.images import decode
 from .errors import ImageError, InputError
 from .files import write_atomically
 from .models.network import Network
-from .run import Run
+from .run import BATCH, Run
 
 _Item = TypeVar("_Item")
+_Write = Callable[[BinaryIO, Sequence[str], Sequence[str], np.ndarray], Any]
 
 
 def predict_rows(
-    network: Network, data: DataConfig, images: np.ndarray, rows: np.ndarray, *, batch: int = 64
+    network: Network, data: DataConfig, images: np.ndarray, rows: np.ndarray, *, batch: int = BATCH
 ) -> np.ndarray:
     """Answer probabilities (len(rows), A) float32 of rows of ``images`` (n, H, W, 3) uint8, unperturbed."""
     answers = np.empty((len(rows), len(network.tree)), np.float32)
@@ -43,19 +44,18 @@ def predict_rows(
 
 
 def predict_images(
-    network: Network, data: DataConfig, images: np.ndarray | Iterable[np.ndarray], *, batch: int = 64
+    network: Network, data: DataConfig, images: np.ndarray | Iterable[np.ndarray], *, batch: int = BATCH
 ) -> np.ndarray:
     """Answer probabilities (n, A) float32 of whole images (H, W, 3) uint8, of any sizes.
 
     Raises:
         InputError: an image has another shape or dtype, or is smaller than the crop.
     """
-    answers = [np.empty((0, len(network.tree)), np.float32)]
-    for first, part in enumerate(_batches(images, batch)):
-        for number, image in enumerate(part, start=first * batch):
-            _check_image(number, image, data.crop)
-        answers.append(network.predict(_crops(part, data)))
-    return np.concatenate(answers)
+    if batch < 1:
+        raise InputError(f"batch {batch}: expected at least 1 image")
+    crops = (_image_crops(number, image, data) for number, image in enumerate(images))
+    answers = [network.predict(np.stack(part)) for part in _batches(crops, batch)]
+    return np.concatenate([np.empty((0, len(network.tree)), np.float32), *answers])
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def predict_files(
     sources: Sequence[str | Path],
     out: str | Path,
     *,
-    batch: int = 64,
+    batch: int = BATCH,
     workers: int | None = None,
     overwrite: bool = False,
     progress: bool = True,
@@ -83,39 +83,32 @@ def predict_files(
         sources: folders, files, globs, or catalogues, as data.catalogue reads them.
         out: FILE.csv or FILE.parquet.
         batch: images a network pass.
-        workers: decoding threads; None takes one a core.
+        workers: threads that decode; None takes one a core.
         overwrite: replace ``out``.
         progress: show a bar on stderr.
 
     Raises:
-        InputError: no image can be used, or ``out`` exists or has another suffix.
+        InputError: no image can be used, or ``out`` cannot be written, exists, or has another suffix.
     """
     out = Path(out)
-    write = _writer(out)
-    if out.exists() and not overwrite:
-        raise InputError(f"{out}: already exists; choose another name or pass --overwrite")
+    write = _writer(out, overwrite)
     if batch < 1 or (workers is not None and workers < 1):
         raise InputError(f"expected --batch and --workers of at least 1, got {batch} and {workers}")
     catalogue = read_catalogue(sources)
-    network, data = run.network, run.config.data
+    network = run.network
     ids: list[str] = []
     skipped: list[tuple[Path, str, str]] = []
-    answers = [np.empty((0, len(network.tree)), np.float32)]
-
-    def good(decoded: Iterable[tuple[Path, str, np.ndarray | str]]) -> Iterator[tuple[str, np.ndarray]]:
-        for path, id_, image in decoded:
-            if isinstance(image, str):
-                skipped.append((path, id_, image))
-            else:
-                yield id_, image
-
-    decoded = _decode_all(catalogue.paths, catalogue.ids, data.crop, workers or os.cpu_count() or 1)
+    answers: list[np.ndarray] = []
+    files = zip(catalogue.paths, catalogue.ids, strict=True)
+    decoded = _decode_ahead(files, run.config.data, workers or os.cpu_count() or 1)
     with tqdm(total=len(catalogue.paths), unit="image", disable=not progress) as bar:
-        for part in _batches(good(decoded), batch):
-            answers.append(network.predict(_crops([image for _, image in part], data)))
-            ids += [id_ for id_, _ in part]
-            bar.update(len(ids) + len(skipped) - bar.n)
-        bar.update(len(ids) + len(skipped) - bar.n)
+        for part in _batches(decoded, batch):
+            good = [(id_, crops) for _, id_, crops in part if not isinstance(crops, str)]
+            skipped += [(path, id_, crops) for path, id_, crops in part if isinstance(crops, str)]
+            if good:
+                answers.append(network.predict(np.stack([crops for _, crops in good])))
+                ids += [id_ for id_, _ in good]
+            bar.update(len(part))
     if not ids:
         path, _, reason = skipped[0]
         raise InputError(f"none of {len(skipped)} files can be used; the first is {path}: {reason}")
@@ -124,30 +117,42 @@ def predict_files(
     return PredictionSummary(len(ids), tuple(skipped))
 
 
-def _decode_all(
-    paths: Sequence[Path], ids: Sequence[str], smallest: int, workers: int
+def _decode_ahead(
+    files: Iterable[tuple[Path, str]], data: DataConfig, workers: int
 ) -> Iterator[tuple[Path, str, np.ndarray | str]]:
-    """(path, id, image or the reason why not), in order; few images are held at a time."""
+    """(path, id, crops or the reason why not), in order, a few images ahead."""
 
-    def decode_one(path: Path) -> np.ndarray | str:
+    def crops_of(path: Path) -> np.ndarray | str:
         try:
-            return decode(path, smallest=smallest)
+            return _crops(decode(path, smallest=data.crop), data)
         except ImageError as error:
             return str(error)
 
+    files = iter(files)
     with ThreadPoolExecutor(workers) as executor:
-        entries = iter(zip(paths, ids, strict=True))
-        pending = deque((p, i, executor.submit(decode_one, p)) for p, i in islice(entries, 4 * workers))
-        while pending:
-            path, id_, future = pending.popleft()
-            image = future.result()
-            pending.extend((p, i, executor.submit(decode_one, p)) for p, i in islice(entries, 1))
-            yield path, id_, image
+        pending = deque((p, i, executor.submit(crops_of, p)) for p, i in islice(files, 4 * workers))
+        try:
+            while pending:
+                path, id_, crops = pending.popleft()
+                yield path, id_, crops.result()
+                pending.extend((p, i, executor.submit(crops_of, p)) for p, i in islice(files, 1))
+        finally:
+            executor.shutdown(cancel_futures=True)
 
 
-def _crops(images: Sequence[np.ndarray], data: DataConfig) -> np.ndarray:
-    matrices = [crop_matrices(identity(1), image.shape[:2], data.target, data.scale)[0] for image in images]
-    return warp(images, np.stack(matrices), data.target)
+def _image_crops(number: int, image: np.ndarray, data: DataConfig) -> np.ndarray:
+    image = np.asarray(image)
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise InputError(f"image {number} is {image.dtype} {image.shape}, expected uint8 (H, W, 3)")
+    height, width = image.shape[:2]
+    if min(height, width) < data.crop:
+        raise InputError(f"image {number} has {width}×{height} pixels, fewer than the {data.crop}-pixel crop")
+    return _crops(image, data)
+
+
+def _crops(image: np.ndarray, data: DataConfig) -> np.ndarray:
+    matrices = crop_matrices(identity(1), image.shape[:2], data.target, data.scale)
+    return warp([image], matrices, data.target)[0]
 
 
 def _batches(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
@@ -156,36 +161,38 @@ def _batches(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
         yield part
 
 
-def _check_image(number: int, image: np.ndarray, smallest: int) -> None:
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        raise InputError(f"image {number} is {image.dtype} {image.shape}, expected uint8 (H, W, 3)")
-    if min(image.shape[:2]) < smallest:
-        raise InputError(
-            f"image {number} has {image.shape[1]}×{image.shape[0]} pixels, fewer than the {smallest}-pixel crop"
-        )
-
-
-def _writer(out: Path) -> Callable[[BinaryIO, Sequence[str], Sequence[str], np.ndarray], Any]:
-    writers = {".csv": _write_csv, ".parquet": _write_parquet}
-    if out.suffix.lower() not in writers:
-        raise InputError(f"{out}: expected a name that ends in {' or '.join(writers)}")
-    return writers[out.suffix.lower()]
+def _writer(out: Path, overwrite: bool) -> _Write:
+    """The function that writes ``out``, once everything that could prevent it has been looked at."""
+    if out.exists() and not overwrite:
+        raise InputError(f"{out}: already exists; choose another name or pass --overwrite")
+    if not os.access(out.parent, os.W_OK):
+        raise InputError(f"{out}: cannot be written; {out.parent} is not a folder one can write to")
+    if out.suffix.lower() == ".csv":
+        return _write_csv
+    if out.suffix.lower() == ".parquet":
+        return _parquet_writer()
+    raise InputError(f"{out}: expected a name that ends in .csv or .parquet")
 
 
 def _write_csv(file: BinaryIO, ids: Sequence[str], columns: Sequence[str], table: np.ndarray) -> None:
-    text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+    # A file name need not be valid Unicode. Nine digits give back the float32.
+    text = io.TextIOWrapper(file, encoding="utf-8", errors="backslashreplace", newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["GalaxyID", *columns])
     for id_, row in zip(ids, table, strict=True):
-        writer.writerow([id_, *(f"{value:.6f}" for value in row)])
+        writer.writerow([id_, *(f"{value:.9g}" for value in row)])
     text.detach()  # flushes, and leaves the file open to its owner
 
 
-def _write_parquet(file: BinaryIO, ids: Sequence[str], columns: Sequence[str], table: np.ndarray) -> None:
+def _parquet_writer() -> _Write:
     try:
         import pyarrow
         import pyarrow.parquet
     except ImportError:
         raise InputError('writing Parquet needs pyarrow: pip install "gzkern[catalog]"') from None
-    named = {"GalaxyID": list(ids), **{name: table[:, i] for i, name in enumerate(columns)}}
-    pyarrow.parquet.write_table(pyarrow.table(named), file)
+
+    def write(file: BinaryIO, ids: Sequence[str], columns: Sequence[str], table: np.ndarray) -> None:
+        named = {"GalaxyID": list(ids), **{name: table[:, i] for i, name in enumerate(columns)}}
+        pyarrow.parquet.write_table(pyarrow.table(named), file)
+
+    return write

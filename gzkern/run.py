@@ -18,7 +18,10 @@ from . import checkpoint
 from .config import Config, load_config
 from .device import Device
 from .errors import InputError
-from .models.network import Network, build_network
+from .models.network import Network, empty_network
+
+BATCH = 64
+"""Images of one network pass in prediction, where nothing else is said."""
 
 
 class Run:
@@ -53,10 +56,15 @@ class Run:
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
-        """The lines of ``metrics.jsonl``, oldest first."""
-        if not self.metrics_file.is_file():
-            return []
-        return [json.loads(line) for line in self.metrics_file.read_text(encoding="utf-8").splitlines()]
+        """The lines of ``metrics.jsonl``, oldest first; a last one that a crash cut short is left out."""
+        lines = []
+        if self.metrics_file.is_file():
+            for text in self.metrics_file.read_text(encoding="utf-8").splitlines():
+                try:
+                    lines.append(json.loads(text))
+                except ValueError:
+                    break
+        return lines
 
     @cached_property
     def network(self) -> Network:
@@ -72,11 +80,11 @@ class Run:
             _, weights, _ = checkpoint.load(checkpoints[-1])
         else:
             raise InputError(f"{self.path}: neither weights.safetensors nor a checkpoint; has it been trained?")
-        network = build_network(self.config, self._device)
+        network = empty_network(self.config, self._device)
         network.load_state(weights)
         return network
 
-    def predict(self, images: np.ndarray | Iterable[np.ndarray], *, batch: int = 64) -> np.ndarray:
+    def predict(self, images: np.ndarray | Iterable[np.ndarray], *, batch: int = BATCH) -> np.ndarray:
         """Answer probabilities (n, A) float32 of whole images.
 
         Args:

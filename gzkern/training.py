@@ -6,8 +6,11 @@ a checkpoint of those two resumes a run bit for bit.
 
 from __future__ import annotations
 
+import dataclasses
+import fcntl
 import json
 import math
+import os
 import shutil
 import signal
 import sys
@@ -16,7 +19,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from tqdm import tqdm
@@ -25,8 +28,9 @@ from . import checkpoint, environment
 from .augment.pool import Batch, BatchPool
 from .config import Config, load_config, to_toml
 from .data.dataset import Dataset, open_dataset, split
+from .data.loading import describe_skipped
 from .data.sampling import chunk_length, example_images
-from .decision_tree import load_tree
+from .decision_tree import load_tree, locate_tree
 from .device import Device, select, set_threads
 from .errors import GzkernError, InputError
 from .evaluation import rmse
@@ -77,26 +81,30 @@ def train(
     """
     run = Run(out, select(device))
     config = _settle_config(run, config, resume=resume, overwrite=overwrite)
-    tree = load_tree(config.data.tree)
-    dataset = open_dataset(data, tree, smallest=config.data.crop, progress=progress)
+    dataset = open_dataset(data, load_tree(config.data.tree), smallest=config.data.crop, progress=progress)
     trainer = Trainer(config, dataset, run, device=device, progress=progress)
     facts = environment.describe(
         device=trainer.network.device.name,
         precision=config.train.precision,
         threads=set_threads(threads),
-        workers=1 if workers is None else workers,
+        workers=_checked_workers(workers),
         data=str(Path(data).resolve()),
         data_fingerprint=dataset.fingerprint,
+        data_skipped=len(dataset.quarantined),
     )
-    if facts["workers"] < 0:
-        raise InputError(f"--workers {workers}: expected 0 or more threads")
-    first = trainer.restore(facts) if resume else 0
-    if overwrite:
-        _remove_run(run)
-    run.path.mkdir(parents=True, exist_ok=True)
-    write_atomically(run.config_file, to_toml(config).encode())
-    write_atomically(run.environment_file, json.dumps(facts, indent=2).encode())
-    trainer.fit(first, facts["workers"])
+    with _locked(run.path):
+        _settle_config(run, config, resume=resume, overwrite=overwrite)  # again: it may be there by now
+        for line in describe_skipped(dataset.quarantined):
+            trainer.say(line)
+        trainer.say(
+            "training on {device} in {precision}, {threads} threads, {workers} for augmentation".format(**facts)
+        )
+        if overwrite:
+            _remove_run(run)
+        first = trainer.restore(facts) if resume else 0
+        write_atomically(run.config_file, to_toml(config).encode())
+        write_atomically(run.environment_file, json.dumps(facts, indent=2).encode())
+        trainer.fit(first, facts["workers"])
     return run
 
 
@@ -134,10 +142,12 @@ class Trainer:
             )
         for key in environment.BIT_EXACT:
             if before and before.get(key) != facts[key]:
-                self._say(f"{key} was {before.get(key)}, is {facts[key]}: the last bits may differ from one run")
+                self.say(f"{key} was {before.get(key)}, is {facts[key]}: the last bits may differ from one run")
+        for leftover in self.run.checkpoint_folder.glob(".*.partial"):  # of a process that was killed
+            leftover.unlink()
         found = checkpoint.list_checkpoints(self.run.checkpoint_folder)
         if not found:
-            self._say(f"{self.run.path} has no checkpoint yet; starting from the beginning")
+            self.say(f"{self.run.path} has no checkpoint yet; starting from the beginning")
             _cut_metrics(self.run.metrics_file, 0)
             return 0
         step, weights, velocity = checkpoint.load(found[-1])
@@ -158,17 +168,18 @@ class Trainer:
                 bar.update(len(batch.examples))
                 done = step + 1
                 validate = done % self.validation_steps == 0 or done == self.steps
-                if validate or done % self.line_steps == 0:
-                    line = self._metrics(done, window, validate)
-                    bar.set_postfix_str(_postfix(line))
-                    window = _Window(pool)
+                line_due = validate or done % self.line_steps == 0
+                if line_due:
+                    bar.set_postfix_str(_postfix(self._metrics(done, window, validate)))
                 if validate or stop.is_set() or time.monotonic() - saved_at > _CHECKPOINT_SECONDS:
                     path = self._checkpoint(done)
                     saved_at = time.monotonic()
+                if line_due:
+                    window = _Window(pool)
                 if stop.is_set() and done < self.steps:
                     raise Interrupted(
                         f"stopped after step {done} of {self.steps}; saved {path}; "
-                        "the same command with --resume goes on"
+                        "the same command with --resume, and without --overwrite, goes on"
                     )
         checkpoint.save_weights(self.run.weights_file, self.network.state(), {"step": str(self.steps)})
 
@@ -212,6 +223,7 @@ class Trainer:
         return loss
 
     def _metrics(self, done: int, window: _Window, validate: bool) -> dict[str, Any]:
+        speed = window.speed(self.config.train.batch)  # of training alone, so before the validation
         line = {
             "step": done,
             "examples": done * self.config.train.batch,
@@ -219,7 +231,7 @@ class Trainer:
             "rmse": math.sqrt(window.loss),
             "valid_rmse": self._validation_rmse() if validate and self.validation_rows else None,
             "lr": learning_rate(self.config.train, done - 1),
-            **window.speed(self.config.train.batch),
+            **speed,
         }
         with self.run.metrics_file.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
@@ -242,7 +254,7 @@ class Trainer:
             self.config.train.checkpoints_kept,
         )
 
-    def _diverged(self, what: str) -> None:
+    def _diverged(self, what: str) -> NoReturn:
         found = checkpoint.list_checkpoints(self.run.checkpoint_folder)
         last = f"the last good checkpoint is {found[-1]}" if found else "there is no checkpoint yet"
         raise GzkernError(f"{what}; {last}; start again with a smaller train.lr")
@@ -257,7 +269,8 @@ class Trainer:
             smoothing=0.05,
         )
 
-    def _say(self, message: str) -> None:
+    def say(self, message: str) -> None:
+        """A line on stderr, where progress is shown."""
         if self.progress:
             print(f"gzkern: {message}", file=sys.stderr)
 
@@ -295,6 +308,9 @@ def _postfix(line: dict[str, Any]) -> str:
 def _settle_config(run: Run, config: Config | None, *, resume: bool, overwrite: bool) -> Config:
     """The configuration to train by, once ``out`` is known to be free for it."""
     exists = run.config_file.is_file()
+    if config is not None:  # the run must find its tree from any folder
+        data = dataclasses.replace(config.data, tree=locate_tree(config.data.tree))
+        config = dataclasses.replace(config, data=data)
     if resume and overwrite:
         raise InputError("--resume keeps the run and --overwrite replaces it; give one of the two")
     if resume and exists:
@@ -314,6 +330,29 @@ def _settle_config(run: Run, config: Config | None, *, resume: bool, overwrite: 
     if run.path.is_dir() and any(run.path.iterdir()) and not exists:
         raise InputError(f"{run.path}: is not empty and not a run; choose another --out")
     return config
+
+
+def _checked_workers(workers: int | None) -> int:
+    if workers is not None and workers < 0:
+        raise InputError(f"--workers {workers}: expected 0 or more threads")
+    return 1 if workers is None else workers
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """The run directory, made if need be and held against other processes; the lock dies with its process."""
+    path.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise InputError(
+                f"{path}: another process is training there; wait for it, or choose another --out"
+            ) from None
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _remove_run(run: Run) -> None:

@@ -86,6 +86,8 @@ def test_files_that_are_no_configuration(tmp_path):
     path.write_text("train = 3\n")
     with pytest.raises(InputError, match=r"unknown section \[train\]"):
         load_config(path)
+    with pytest.raises(InputError, match="expected a section"):
+        load_config(path, ["train.lr=1"])
 
 
 def test_a_configuration_cannot_be_changed():

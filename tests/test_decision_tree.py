@@ -33,6 +33,7 @@ def test_galaxy_zoo_2():
         ('name = "t"\n[[questions]]\nid = 1\nanswers = ["a"]\n', "needs at least two answers"),
         ('name = "t"\n' + QUESTION + QUESTION, "question 1 stands twice"),
         ('name = "t"\n' + QUESTION + "parent = [2, 1]\n", "parent must be"),
+        ('name = "t"\n' + QUESTION + "parent = [[1], 2]\n", "parent must be"),
         ('name = "t"\n' + QUESTION + "parent = [1, 3]\n", "has answers 1 to 2"),
         ('name = "t"\n' + QUESTION + "parent = [1, 1]\n", "leads back to itself"),
         ('name = "t"\n' + QUESTION + "parent = [1, 1]\nunscaled = true\n", "unscaled and has a parent"),
@@ -48,6 +49,12 @@ def test_mistakes_are_named(tmp_path, text, message):
         load_tree(path)
     assert message in str(caught.value)
     assert str(path) in str(caught.value)
+
+
+def test_a_file_that_is_not_text(tmp_path):
+    (tmp_path / "tree.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match="not valid TOML"):
+        load_tree(tmp_path / "tree.toml")
 
 
 def test_an_unknown_tree_names_the_shipped_ones():

@@ -62,6 +62,15 @@ def test_bits_do_not_depend_on_threads():
         np.testing.assert_array_equal(a, b)
 
 
+def test_an_empty_batch():
+    x, weight, bias, gradient = arrays((30, 20, 0))
+    assert dense.forward(x, weight, bias).shape == (20, 0)
+    dx, dweight, dbias = dense.backward(x, weight, gradient)
+    assert dx.shape == (30, 0)
+    assert not np.asarray(dweight).any()
+    assert not dbias.any()
+
+
 def test_wrong_shapes_are_named():
     x, weight, bias, _ = arrays((7, 5, 3))
     with pytest.raises(InputError, match=r"dense: weight has shape \(7, 5\), expected \(6, any\)"):

@@ -39,6 +39,7 @@ def test_own_data_is_scored_on_the_held_out_part_and_other_data_whole(demo_run, 
     assert (part, result.images) == ("validation", 4)
     assert result.rmse == pytest.approx(demo_run.metrics[-1]["valid_rmse"], rel=1e-5)
     assert evaluate(demo_run, own, "train")[1].images == 36
+    assert evaluate(demo_run, own, "all")[1].images == 40
     labels = (demo_folder / "training_solutions_rev1.csv").read_text().splitlines()
     (tmp_path / "few.csv").write_text("\n".join(labels[:6]) + "\n")
     pack(demo_folder / "images_training_rev1", tmp_path / "few.csv", tmp_path / "other", TREE, progress=False)

@@ -173,6 +173,49 @@ def test_weights_of_another_network_are_refused(change, message):
     assert message in str(caught.value)
 
 
+def test_crops_and_targets_of_any_dtype():
+    net = build_network(small_config(), CPU)
+    rng = np.random.default_rng(0)
+    crops, targets = rng.integers(0, 256, (2, 2, 69, 69, 3), np.uint8), rng.random((2, 37))
+    loss, gradients = net.loss_and_gradients(crops, targets)
+    other, _ = net.loss_and_gradients(crops / 255.0, targets.astype(np.float32))
+    assert loss == pytest.approx(other, rel=1e-5)
+    assert all(g.dtype == np.float32 for g in gradients.values())
+    np.testing.assert_allclose(net.predict(crops), net.predict(crops / 255.0), rtol=1e-4, atol=1e-6)
+    assert net.predict(crops[:0]).shape == (0, 37)
+
+
+@pytest.mark.slow
+def test_the_published_network_in_float32_is_close_to_float64():
+    net = build_network(Config(), CPU)
+    net.initialise("fan_in", 0)  # the published start gives gradients that are nearly 0
+    rng = np.random.default_rng(0)
+    crops, targets = rng.random((2, 2, 69, 69, 3), np.float32), rng.random((2, 37), np.float32)
+    loss, gradients = net.runtime_gradients(crops, targets)
+    net.parameters = {name: a.astype(np.float64) for name, a in net.parameters.items()}
+    wide_loss, wide_gradients = net.runtime_gradients(crops.astype(np.float64), targets.astype(np.float64))
+    assert loss == pytest.approx(wide_loss, rel=1e-5)
+    for name, gradient in wide_gradients.items():
+        assert np.abs(np.asarray(gradients[name]) - gradient).max() <= 1e-3 * np.abs(gradient).max(), name
+
+
+def test_loading_copies():
+    net = build_network(small_config(), CPU)
+    other = build_network(small_config("train.seed=9"), CPU)
+    state = net.state()
+    state["conv1.weight"] = np.asfortranarray(state["conv1.weight"])
+    other.load_state(state)
+    for name, array in other.parameters.items():
+        assert array.flags.c_contiguous
+        assert not np.shares_memory(array, net.parameters[name]), name
+
+
+def test_large_seeds_are_told_apart():
+    specification = network(ModelConfig()).specifications()[0]
+    seeds = (0, 2**63, 2**63 + 1, 2**64 - 1)
+    assert len({initial(specification, "fan_in", seed).tobytes() for seed in seeds}) == len(seeds)
+
+
 def test_wrong_crops_are_named():
     net = build_network(small_config(), CPU)
     with pytest.raises(InputError, match="network: crops has shape"):

@@ -75,7 +75,7 @@ def test_quarantine(root, tmp_path):
         "102": "not an image (expected JPEG or PNG)",
         "104": "truncated after 700 bytes",
         "105": "40×40 pixels, smaller than the 48-pixel crop",
-        "106": "64×60 pixels, the first usable image has 48×48",
+        "106": "64×60 pixels, most images have 48×48",
         "107": "no image file",
         "108": "108.jpg has the same id",
         "999": "its name is not an id of the label file",

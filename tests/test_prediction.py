@@ -1,6 +1,7 @@
 """Prediction: rows, images and files give the same answers; tables are written whole; bad files are skipped."""
 
 import csv
+import os
 import shutil
 
 import numpy as np
@@ -39,7 +40,7 @@ def test_rows_images_and_files_agree(demo_run, demo_pack, demo_folder, tmp_path)
     header, table = read_table(tmp_path / "a.csv")
     assert header == ["GalaxyID", *load_tree().columns]
     assert list(table) == list(dataset.ids[:7])
-    np.testing.assert_allclose(np.stack(list(table.values())), expected, atol=1e-6)
+    np.testing.assert_allclose(np.stack(list(table.values())), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_images_of_other_sizes(demo_run):
@@ -49,6 +50,8 @@ def test_images_of_other_sizes(demo_run):
     assert answers.shape == (3, 37)
     np.testing.assert_allclose(answers[1], demo_run.predict(images[1:2])[0], rtol=1e-5, atol=1e-6)
     assert demo_run.predict([]).shape == (0, 37)
+    with pytest.raises(InputError, match="batch 0"):
+        demo_run.predict(images, batch=0)
 
 
 @pytest.mark.parametrize(
@@ -110,13 +113,20 @@ def test_bad_destinations_and_sources(demo_run, demo_folder, tmp_path):
     predict_files(demo_run, images, tmp_path / "a.csv", overwrite=True, progress=False)
     assert "precious" not in (tmp_path / "a.csv").read_text()
     with pytest.raises(InputError, match="cannot be written"):
-        predict_files(demo_run, images, tmp_path / "none" / "a.csv", progress=False)
+        predict_files(demo_run, ["/no/such/image.jpg"], tmp_path / "none" / "a.csv", progress=False)
     (tmp_path / "bad.jpg").write_bytes(b"x")
     with pytest.raises(InputError, match="none of 1 files can be used"):
         predict_files(demo_run, [tmp_path / "bad.jpg"], tmp_path / "b.csv", progress=False)
     assert not (tmp_path / "b.csv").exists()
     with pytest.raises(InputError, match="--batch and --workers"):
         predict_files(demo_run, images, tmp_path / "b.csv", batch=0, progress=False)
+
+
+def test_a_file_name_that_is_not_unicode(demo_run, demo_folder, tmp_path):
+    name = os.fsdecode(b"caf\xe9.jpg")
+    shutil.copy(image_files(demo_folder)[0], tmp_path / name)
+    predict_files(demo_run, [tmp_path / name], tmp_path / "a.csv", progress=False)
+    assert list(read_table(tmp_path / "a.csv")[1]) == ["caf\\udce9"]
 
 
 def test_runs_that_cannot_be_loaded(demo_run, tmp_path):

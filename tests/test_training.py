@@ -2,18 +2,22 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from small import SMALL, small_config
 
 from gzkern import checkpoint, training
+from gzkern.config import load_config
 from gzkern.data.dataset import open_dataset
+from gzkern.data.demo import draw_demo_set
 from gzkern.decision_tree import load_tree
 from gzkern.errors import GzkernError, InputError
 from gzkern.models.network import Network
@@ -135,14 +139,35 @@ def test_ctrl_c_saves_and_the_run_resumes_bit_for_bit(demo_pack, tmp_path, unint
     assert_same_weights(weights(train(None, demo_pack, out, resume=True, progress=False)), weights(uninterrupted))
 
 
-def test_a_stop_in_python_raises_and_leaves_no_thread(demo_pack, tmp_path):
-    before = set(threading.enumerate())
-    timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
-    with pytest.raises(Interrupted, match="saved"):
+def test_a_stop_in_python_raises_and_leaves_no_thread(demo_pack, tmp_path, monkeypatch):
+    before, real = set(threading.enumerate()), training.Trainer._step
+
+    def step(self, number, batch):
+        if number == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        return real(self, number, batch)
+
+    monkeypatch.setattr(training.Trainer, "_step", step)
+    with pytest.raises(Interrupted, match=r"stopped after step [45] of .*saved"):
         train(small_config("train.examples=1000000"), demo_pack, tmp_path / "run", progress=False)
-    timer.join()
     assert set(threading.enumerate()) == before
+
+
+def test_two_trainings_in_one_directory_are_refused(demo_pack, tmp_path, monkeypatch):
+    run, real, messages = tmp_path / "run", training.Trainer._step, []
+
+    def step(self, number, batch):
+        if number == 2:
+            for how in ({"resume": True}, {"overwrite": True}):
+                with pytest.raises(InputError) as caught:
+                    train(small_config(), demo_pack, run, progress=False, **how)
+                messages.append(str(caught.value))
+        return real(self, number, batch)
+
+    monkeypatch.setattr(training.Trainer, "_step", step)
+    train(small_config(), demo_pack, run, progress=False)
+    assert len(messages) == 2
+    assert all("another process is training there" in message for message in messages)
 
 
 def test_resume_cuts_the_metrics_back_to_the_checkpoint(demo_run, demo_pack, tmp_path):
@@ -183,9 +208,17 @@ def test_a_loss_that_is_not_finite_stops_the_run(demo_pack, tmp_path, monkeypatc
     assert not (tmp_path / "run" / "weights.safetensors").exists()
 
 
-def test_weights_that_are_not_finite_are_never_saved(demo_pack, tmp_path):
-    with pytest.raises(GzkernError, match=r"no longer finite|the loss became"):
-        train(small_config("train.lr=1e30"), demo_pack, tmp_path / "run", progress=False)
+def test_weights_that_are_not_finite_are_never_saved(demo_pack, tmp_path, monkeypatch):
+    real = training.Nesterov.update
+
+    def poisoned(self, gradients, lr):
+        real(self, gradients, lr)
+        self._weights["conv2.bias"][0, 0, 0] = np.inf
+
+    monkeypatch.setattr(training.Nesterov, "update", poisoned)
+    config = small_config("train.examples=16", "train.validate_every=16")
+    with pytest.raises(GzkernError, match=r"parameter conv2\.bias is no longer finite after step 0"):
+        train(config, demo_pack, tmp_path / "run", progress=False)
     assert checkpoint.list_checkpoints(tmp_path / "run" / "checkpoints") == []
 
 
@@ -247,10 +280,39 @@ def test_overwrite_replaces_the_run_and_keeps_other_files(demo_pack, tmp_path):
     assert [p.stem for p in checkpoint.list_checkpoints(run.checkpoint_folder)] == ["000000003"]
 
 
-def test_other_data_is_refused_at_resume(demo_folder, demo_pack, tmp_path):
-    from data_files import kaggle_folder
-
+def test_other_data_is_refused_at_resume(demo_pack, tmp_path):
     run = train(small_config("train.examples=32"), demo_pack, tmp_path / "run", progress=False)
-    other = kaggle_folder(tmp_path / "other", 40)
-    with pytest.raises(InputError, match=r"trained on other data|smaller than|can be used"):
-        train(None, other, run.path, resume=True, progress=False)
+    draw_demo_set(tmp_path / "other", 40, seed=4)
+    with pytest.raises(InputError, match="trained on other data"):
+        train(None, tmp_path / "other", run.path, resume=True, progress=False)
+
+
+def test_skipped_images_of_a_folder_are_said_and_counted(demo_folder, tmp_path, capsys):
+    folder = tmp_path / "data"
+    shutil.copytree(demo_folder, folder)
+    bad = min((folder / "images_training_rev1").glob("*.jpg"))
+    bad.write_bytes(bad.read_bytes()[:2000])
+    run = train(small_config("train.examples=16"), folder, tmp_path / "run")
+    assert f"{bad.name}: truncated after 2,000 bytes" in capsys.readouterr().err
+    assert run.environment["data_skipped"] == 1
+
+
+def test_a_run_finds_its_own_tree_from_any_folder(demo_pack, tmp_path, monkeypatch):
+    shipped = Path(training.__file__).parent / "decision_trees" / "galaxy_zoo_2.toml"
+    shutil.copy(shipped, tmp_path / "mine.toml")
+    monkeypatch.chdir(tmp_path)
+    run = train(small_config("data.tree=mine.toml", "train.examples=16"), demo_pack, "run", progress=False)
+    path = run.path.absolute()
+    monkeypatch.chdir("/")
+    assert load(path).predict(np.zeros((1, 424, 424, 3), np.uint8)).shape == (1, 37)
+
+
+@pytest.mark.slow
+def test_the_laptop_preset_learns_real_galaxies(tmp_path):
+    from data_files import real_sample
+
+    sample = real_sample()
+    if sample is None:
+        pytest.skip("no real sample on this machine")
+    run = train(load_config("laptop", ["train.examples=32000"]), sample, tmp_path / "run", progress=False)
+    assert run.metrics[-1]["valid_rmse"] < 0.15  # the mean of the labels scores 0.1669

@@ -54,13 +54,6 @@ def test_by_finite_differences():
     check_gradients(lambda tape, v: viewpoints_op(tape, v, 5), [crops], select("cpu"))
 
 
-def test_uint8_is_scaled_to_one():
-    crops = np.random.default_rng(0).integers(0, 256, (1, 2, 5, 5, 3), np.uint8)
-    got = viewpoints.forward(crops, 3)
-    assert got.dtype == np.float32
-    np.testing.assert_allclose(got, viewpoints.forward(crops / 255.0, 3), rtol=1e-6)
-
-
 def test_wrong_shapes_are_named():
     with pytest.raises(InputError, match="viewpoints: crops has shape"):
         viewpoints.forward(np.zeros((2, 2, 7, 6, 3)), 5)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from .. import check
+from ..errors import InputError
 from ..shapes import conv_extent, pool_extent
 from . import maxpool2d, relu
 from .workspace import scratch
@@ -31,6 +32,8 @@ def forward(
         y (K, P, Q, N) and None, or pooled y (K, ⌈P/2⌉, ⌈Q/2⌉, N) and its uint8 code.
     """
     K, P, Q = _check(x, weight, bias)
+    if pool and not activate:
+        raise InputError("conv2d: a pool without ReLU has no code byte; leave activate on, or pool apart")
     if x.dtype != np.float32:
         return forward_oracle(x, weight, bias, activate=activate, pool=pool)
     from .jit import conv2d as jit
@@ -81,7 +84,7 @@ def backward(
     jit.backward_weights(x, dz, dweight, get_num_threads())
     dx = None
     if data:
-        dx = np.empty_like(x)
+        dx = np.empty(x.shape, np.float32)
         jit.backward_data(dz, np.ascontiguousarray(weight.transpose(3, 1, 2, 0)), dx)
     return dx, dweight, dbias
 

@@ -36,7 +36,7 @@ def forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
     from .jit import dense as jit
 
     z = np.empty((x.shape[1], weight.shape[1]), np.float32)
-    jit.forward(np.ascontiguousarray(x), weight, z)
+    jit.forward(np.ascontiguousarray(x), np.ascontiguousarray(weight), z)
     return np.ascontiguousarray((z + bias).T)
 
 
@@ -54,8 +54,8 @@ def backward(
     rows = np.ascontiguousarray(gradient.T)
     dx = None
     if data:
-        dx = np.empty_like(x)
-        jit.backward_data(weight, rows, dx)
+        dx = np.empty(x.shape, np.float32)
+        jit.backward_data(np.ascontiguousarray(weight), rows, dx)
     return dx, OuterProduct(np.ascontiguousarray(x.T), rows), gradient.sum(axis=1)
 
 

@@ -62,7 +62,7 @@ def words(size: int, key: Key) -> np.ndarray:
 def mask(x: np.ndarray, probability: float, key: Key) -> np.ndarray:
     """What dropout multiplies x by, of its shape and dtype: 0 with ``probability``, else 1 / (1 − probability)."""
     random = words(x.size, key) if x.dtype == np.float32 else words_oracle(x.size, key)
-    kept = random >= np.uint32(round(probability * 2**32))
+    kept = random >= np.uint32(min(round(probability * 2**32), 2**32 - 1))
     return np.where(kept, x.dtype.type(1 / (1 - probability)), x.dtype.type(0)).reshape(x.shape)
 
 

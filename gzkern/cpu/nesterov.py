@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..errors import InputError
 from .dense import OuterProduct
 
 
@@ -15,6 +16,8 @@ def update(
     weight: np.ndarray, velocity: np.ndarray, gradient: np.ndarray | OuterProduct, lr: float, momentum: float
 ) -> None:
     """Update weight and velocity in place; arrays of one shape and dtype, contiguous."""
+    if not (weight.flags.c_contiguous and velocity.flags.c_contiguous):
+        raise InputError("nesterov: weight and velocity are updated in place and must be C-contiguous")
     if weight.dtype != np.float32:
         update_oracle(weight, velocity, np.asarray(gradient), lr, momentum)
         return
@@ -25,8 +28,8 @@ def update(
         jit.update_outer(weight, velocity, gradient.rows, gradient.columns, *rates)
         return
     several_threads = weight.size > jit.BLOCK
-    compiled = jit.update if several_threads else jit.update_block
-    compiled(weight.reshape(-1), velocity.reshape(-1), gradient.reshape(-1), *rates)
+    update_flat = jit.update if several_threads else jit.update_block
+    update_flat(weight.reshape(-1), velocity.reshape(-1), gradient.reshape(-1), *rates)
 
 
 def update_oracle(weight: np.ndarray, velocity: np.ndarray, gradient: np.ndarray, lr: float, momentum: float) -> None:

@@ -16,15 +16,13 @@ def forward(crops: np.ndarray, extent: int) -> np.ndarray:
     """Gather the patches of ``extent``² pixels.
 
     Args:
-        crops: (B, 2, T, T, 3) in [0, 1], any float dtype, or uint8, which is divided by 255 into float32.
+        crops: (B, 2, T, T, 3) in [0, 1], any float dtype.
         extent: side S of a patch, at most T.
 
     Returns:
         (3, S, S, 16·B).
     """
     check.shape("viewpoints", "crops", crops, (None, 2, None, crops.shape[2], 3))
-    if crops.dtype == np.uint8:
-        crops = crops * np.float32(1 / 255)
     if crops.dtype != np.float32:
         return forward_oracle(crops, extent)
     from .jit import viewpoints as jit

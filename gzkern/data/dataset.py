@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -87,7 +88,7 @@ def _open_fitting_pack(path: Path, tree: DecisionTree, smallest: int) -> Dataset
     height, width = dataset.images.shape[1:3]
     if min(height, width) < smallest:
         raise InputError(f"{path}: {width}×{height} pixels an image, smaller than the {smallest}-pixel crop")
-    return dataset
+    return replace(dataset, quarantined=())  # said when the pack was made
 
 
 def _require_kaggle_layout(path: Path) -> None:

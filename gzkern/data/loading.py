@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections import deque
-from collections.abc import Iterable, Iterator
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -23,6 +23,7 @@ from .labels import Labels
 
 _WORKERS = min(8, os.cpu_count() or 1)
 _IN_FLIGHT = 4 * _WORKERS  # decoded images that may wait for their turn
+_SHAPES_LOOKED_AT = 25  # images whose commonest shape is that of the data set
 
 
 class Quarantined(NamedTuple):
@@ -31,6 +32,16 @@ class Quarantined(NamedTuple):
     path: str
     id: str
     reason: str
+
+
+def describe_skipped(skipped: Sequence[tuple[object, str, str]], most: int = 100) -> Iterator[str]:
+    """One line for each (path, id, reason), the first ``most`` of very many, then their number; none for none."""
+    for path, id_, reason in skipped[:most]:
+        yield f"skipped {path or id_}: {reason}"
+    if len(skipped) > most:
+        yield f"skipped {len(skipped) - most:,} more"
+    if skipped:
+        yield f"{len(skipped):,} inputs skipped in all"
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +53,7 @@ class Dataset:
         images: (n, H, W, 3) uint8; an array, or a read-only map of a file.
         labels: (n, answers) float32 in [0, 1]; None where there are none.
         columns: the name of each column of ``labels``.
-        quarantined: what was left out.
+        quarantined: what was left out when the files were read.
     """
 
     ids: tuple[str, ...] = field(repr=False)
@@ -80,7 +91,7 @@ class Loader:
     Attributes:
         candidates: the files to decode; some may prove unusable.
         quarantined: what was left out so far; complete when the iteration has ended.
-        shape: (H, W, 3) of the first usable image, which all must have.
+        shape: (H, W, 3) of most images, which all must have.
     """
 
     def __init__(self, folder: Path, labels: Labels | None, *, smallest: int, progress: bool):
@@ -92,7 +103,7 @@ class Loader:
         self.candidates, self.quarantined = _match(list_images(folder), labels)
         self._smallest = smallest
         self._progress = progress
-        self.shape = self._first_shape(folder)
+        self.shape = self._common_shape(folder)
 
     @property
     def most_bytes(self) -> int:
@@ -106,7 +117,7 @@ class Loader:
             try:
                 image = future.result()
                 if image.shape != self.shape:
-                    raise ImageError(f"{_size(image.shape)} pixels, the first usable image has {_size(self.shape)}")
+                    raise ImageError(f"{_size(image.shape)} pixels, most images have {_size(self.shape)}")
             except ImageError as error:
                 self.quarantined.append(Quarantined(str(candidate.path), candidate.id, str(error)))
             else:
@@ -122,15 +133,23 @@ class Loader:
                     yield window.popleft()
             yield from window
 
-    def _first_shape(self, folder: Path) -> tuple[int, ...]:
+    def _common_shape(self, folder: Path) -> tuple[int, ...]:
+        """The commonest shape among some usable images from all over the folder."""
         reasons = [f"{Path(q.path).name or q.id}: {q.reason}" for q in self.quarantined]
-        for candidate in self.candidates:
+        shapes: Counter[tuple[int, ...]] = Counter()
+        every = max(1, len(self.candidates) // _SHAPES_LOOKED_AT)
+        for candidate in self.candidates[::every] + self.candidates:
+            if shapes.total() == _SHAPES_LOOKED_AT:
+                break
             try:
-                return decode(candidate.path, smallest=self._smallest).shape
+                shapes[decode(candidate.path, smallest=self._smallest).shape] += 1
             except ImageError as error:
                 reasons.append(f"{candidate.path.name}: {error}")
+        if shapes:
+            return shapes.most_common(1)[0][0]
         if not reasons:
             raise InputError(f"{folder}: no image files, expected .jpg, .jpeg or .png")
+        reasons = list(dict.fromkeys(reasons))
         more = f" (and {len(reasons) - 1:,} more)" if len(reasons) > 1 else ""
         raise InputError(f"{folder}: no usable image: {reasons[0]}{more}")
 

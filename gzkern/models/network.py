@@ -98,7 +98,7 @@ class Network:
         self._check_crops(crops)
         tape = Tape(self.device, recording=False)
         variables = {name: Variable(array) for name, array in self.parameters.items()}
-        return np.ascontiguousarray(self.answers(tape, Variable(_pixels(crops)), variables).value.T)
+        return np.ascontiguousarray(self.answers(tape, self._pixels(crops), variables).value.T)
 
     def loss_and_gradients(
         self,
@@ -135,8 +135,8 @@ class Network:
         check.shape("loss", "targets", targets, (len(crops), len(self.tree)))
         tape = Tape(self.device)
         variables = {name: Variable(array, True) for name, array in self.parameters.items()}
-        answers = self.answers(tape, Variable(_pixels(crops)), variables, **how)
-        loss = mse(tape, answers, np.ascontiguousarray(targets.T))
+        answers = self.answers(tape, self._pixels(crops), variables, **how)
+        loss = mse(tape, answers, np.ascontiguousarray(targets.T, answers.value.dtype))
         tape.backward(loss, np.ones_like(loss.value))
         return float(loss.value), {name: v.gradient for name, v in variables.items()}
 
@@ -181,16 +181,18 @@ class Network:
         features = merged.shape[0] // VIEWS
         rows = (VIEWS, features) if from_files else (features, VIEWS)
         swapped = merged.reshape(*rows, -1).transpose(1, 0, 2).reshape(merged.shape)
-        return {**arrays, name: swapped}
+        return {other: np.array(swapped if other == name else array, order="C") for other, array in arrays.items()}
+
+    def _pixels(self, crops: np.ndarray) -> Variable:
+        """Crops in [0, 1], in the dtype of the parameters."""
+        dtype = next(iter(self.parameters.values())).dtype
+        pixels = crops.astype(dtype, copy=False)
+        return Variable(pixels * dtype.type(1 / 255) if crops.dtype == np.uint8 else pixels)
 
     def _check_crops(self, crops: np.ndarray) -> None:
         check.shape("network", "crops", crops, (None, 2, self.target, self.target, 3))
         if not self.parameters:
             raise InputError("network: no parameters yet; call initialise or load_state first")
-
-
-def _pixels(crops: np.ndarray) -> np.ndarray:
-    return crops * np.float32(1 / 255) if crops.dtype == np.uint8 else crops
 
 
 def _convolutions(model: ModelConfig, extent: int) -> tuple[Convolution, ...]:
@@ -217,6 +219,13 @@ def _dense_layers(model: ModelConfig, inputs: int, answers: int) -> tuple[Dense,
     return (*layers, Dense(f"dense{number}", inputs, answers, "linear", 0.01, 0.1, number))
 
 
+def empty_network(config: Config, device: str | Device | None = None) -> Network:
+    """:func:`build_network` without parameters, for weights that are to be loaded."""
+    chosen = select(device)
+    require_precision(chosen, config.train.precision)
+    return Network(config.model, config.data, load_tree(config.data.tree), chosen)
+
+
 def build_network(config: Config, device: str | Device | None = None) -> Network:
     """A network with fresh parameters, by configuration.
 
@@ -227,8 +236,6 @@ def build_network(config: Config, device: str | Device | None = None) -> Network
     Raises:
         InputError: the configuration describes no network, or the device is not there.
     """
-    chosen = select(device)
-    require_precision(chosen, config.train.precision)
-    network = Network(config.model, config.data, load_tree(config.data.tree), chosen)
+    network = empty_network(config, device)
     network.initialise(config.train.init, config.train.seed)
     return network

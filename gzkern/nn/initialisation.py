@@ -8,8 +8,6 @@ import numpy as np
 
 from .layers import Parameter
 
-SCHEMES = ("published", "fan_in")
-
 
 def initial(parameter: Parameter, scheme: str, seed: int) -> np.ndarray:
     """Float32 start of one parameter, in its run-time shape.

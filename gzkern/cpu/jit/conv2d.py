@@ -6,22 +6,23 @@ Threads share the pieces; none shares a sum, so the result does not depend on th
 # mypy: disable-error-code="no-untyped-def"
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
+from . import compiled
 from .tiles import inner, outer
 
 BLOCK = 256  # of N; four positions of 64 channels are 256 KB of results, which stay in L2
 CHUNK = 4096  # terms along (q, n) of one pass over the weight tiles
 
-_parallel = njit(parallel=True, nogil=True, cache=True, error_model="numpy")
+_parallel = compiled(parallel=True)
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _blocks(N):
     return (N + BLOCK - 1) // BLOCK
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _tap_rows(C, H, W, N, R, S, K):
     """Offsets of the taps (c, r, s): in x from the first pixel of a window, in the weights from column 0."""
     x_rows = np.empty(C * R * S, np.int64)
@@ -92,7 +93,7 @@ def forward_pooled(x, weight, bias, y, code):
             )  # fmt: skip
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _pool(a, b, c, d, length, y, code):
     """The largest of four, at least 0, and the mask of the positions that equal it; NaN wins, with mask 0."""
     zero = np.float32(0)
@@ -113,7 +114,7 @@ def _pool(a, b, c, d, length, y, code):
         code[i] = np.uint8(mask) if m > zero else np.uint8(0)
 
 
-@njit(nogil=True, cache=True, fastmath={"reassoc"})
+@compiled(fastmath={"reassoc"})
 def _sum(row):
     """The sum of a row, which the compiler may split over vector lanes: short chains, one order a machine."""
     total = np.float32(0)

@@ -6,15 +6,16 @@ along its rows, and the small factor stays in cache. ``z`` here is (B, O): the t
 # mypy: disable-error-code="no-untyped-def"
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
+from . import compiled
 from .tiles import inner, outer
 
 COLUMNS = 1024  # outputs of one piece of the forward pass: 4 KB of each weight row
 TERMS = 16  # inputs summed before a partial result goes to memory: rows read at once, as many as are prefetched
 ROWS = 24  # inputs of one piece of the backward passes
 
-_parallel = njit(parallel=True, nogil=True, cache=True, error_model="numpy")
+_parallel = compiled(parallel=True)
 
 
 @_parallel

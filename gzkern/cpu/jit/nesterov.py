@@ -2,15 +2,16 @@
 # mypy: disable-error-code="no-untyped-def"
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
+from . import compiled
 from .tiles import outer
 
 BLOCK = 1 << 16  # values of one piece; below that the start of a thread costs more than its work
 ROWS = 8  # weight rows of one piece of the dense update: their gradient, 128 KB at 4,096 columns, stays in L2
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled()
 def update_block(weight, velocity, gradient, lr, momentum):
     """v ← μ·v − η·g ; w ← w + μ·v − η·g, flat float32 arrays, one thread."""
     for i in range(weight.size):
@@ -20,7 +21,7 @@ def update_block(weight, velocity, gradient, lr, momentum):
         weight[i] += momentum * v - step
 
 
-@njit(parallel=True, nogil=True, cache=True, error_model="numpy")
+@compiled(parallel=True)
 def update(weight, velocity, gradient, lr, momentum):
     """:func:`update_block`, shared out to all threads."""
     for piece in prange((weight.size + BLOCK - 1) // BLOCK):
@@ -28,7 +29,7 @@ def update(weight, velocity, gradient, lr, momentum):
         update_block(weight[part], velocity[part], gradient[part], lr, momentum)
 
 
-@njit(parallel=True, nogil=True, cache=True, error_model="numpy")
+@compiled(parallel=True)
 def update_outer(weight, velocity, rows, columns, lr, momentum):
     """The same for weight (I, O) whose gradient is rowsᵀ · columns, (B, I) and (B, O), and is never stored."""
     (B, inputs), outputs = rows.shape, columns.shape[1]

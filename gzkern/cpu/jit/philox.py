@@ -2,7 +2,8 @@
 # mypy: disable-error-code="no-untyped-def"
 
 import numpy as np
-from numba import njit
+
+from . import compiled
 
 _LOW = np.uint64(0xFFFFFFFF)
 _SHIFT = np.uint64(32)
@@ -10,7 +11,7 @@ _M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 _W0, _W1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def words(seed, step, layer, out):
     """Fill out (size,) uint32 with the random words of elements 0 … size−1; seed, step and layer are uint64."""
     for block in range((out.size + 3) // 4):

@@ -17,8 +17,10 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import binding, ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
+
+from . import compiled
 
 _FEATURES = binding.get_host_cpu_features()
 if _FEATURES.get("avx512f"):
@@ -190,7 +192,7 @@ _outer_row_vector = _outer_tile(1, 1, LANES)
 _outer_row_scalar = _outer_tile(1, 1, 1)
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _outer(w, w_base, w_rows, K, x, x_base, x_rows, taps, out, out_base, out_stride, length, keep):  # type: ignore[no-untyped-def]
     i = 0
     while i < length:
@@ -218,13 +220,16 @@ def _outer(w, w_base, w_rows, K, x, x_base, x_rows, taps, out, out_base, out_str
         i += step
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def outer(w, w_base, w_rows, K, x, x_base, x_rows, taps, out, out_base, out_stride, length, keep):  # type: ignore[no-untyped-def]
     """out[k, i] = (out[k, i] if keep else 0) + Σ_t w[t, k] · x[t, i], for k < K and i < length.
 
     All arrays are flat float32, the tables int64. Element (t, k) of w is at ``w_base + w_rows[t] + k``, (t, i)
-    of x at ``x_base + x_rows[t] + i``, (k, i) of out at ``out_base + k·out_stride + i``; ``taps`` ≥ 1.
+    of x at ``x_base + x_rows[t] + i``, (k, i) of out at ``out_base + k·out_stride + i``.
     """
+    if taps == 0 and not keep:
+        for k in range(K):
+            out[out_base + k * out_stride : out_base + k * out_stride + length] = 0
     for first in range(0, taps, TERMS):
         terms = min(TERMS, taps - first)
         _outer(
@@ -241,7 +246,7 @@ _inner_row_scalar = _inner_tile(1, INNER_COLUMNS, 1)
 _inner_one_scalar = _inner_tile(1, 1, 1)
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def inner(x, x_base, x_rows, first, last, z, z_base, z_stride, K, length, out, out_base, out_stride):  # type: ignore[no-untyped-def]
     """out[j, k] += Σ_i x[j, i] · z[k, i], for first ≤ j < last, k < K and i < length.
 

@@ -2,10 +2,12 @@
 # mypy: disable-error-code="no-untyped-def"
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
+
+from . import compiled
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _source(view, i, j, last):
     """Row and column, in its crop, of pixel (i, j) of a view; ``last`` is the crop's last index."""
     quarter = view % 4
@@ -20,7 +22,7 @@ def _source(view, i, j, last):
     return row, last - column if view % 8 >= 4 else column
 
 
-@njit(parallel=True, nogil=True, cache=True, error_model="numpy")
+@compiled(parallel=True)
 def forward(crops, views):
     """views (3, S, S, 16, B) from crops (B, 2, T, T, 3)."""
     B, _, T, _, _ = crops.shape
