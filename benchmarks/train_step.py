@@ -88,9 +88,7 @@ def measure(config: Config, baselines: list[str], threads: int, repeats: int) ->
                     "images_per_s": round(config.train.batch / medians[name], 1),
                     "baseline": best if name == "gzkern" else None,
                     "ratio": round(medians[best] / medians[name], 3) if name == "gzkern" and best else None,
-                    "paper_run_hours": round(medians[name] * PAPER_STEPS / 3600, 1)
-                    if published and what == "step"
-                    else None,
+                    "paper_run_hours": round(hours, 1) if published and what == "step" else None,
                     "peak_mib": round(peaks[name] / 2**20),
                     "engine_version": version("torch") if name.startswith("torch") else gzkern.__version__,
                 }

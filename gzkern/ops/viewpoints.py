@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from ..autograd.tape import Tape, Variable
 from ..shapes import VIEWS
 
@@ -17,11 +19,13 @@ def viewpoints(tape: Tape, crops: Variable, extent: int) -> Variable:
 def flatten(tape: Tape, x: Variable) -> Variable:
     """(C, P, Q, N) to (C·P·Q, N)."""
     shape = x.value.shape
-    return tape.record(x.value.reshape(-1, shape[-1]), (x,), lambda gradient: (gradient.reshape(shape),))
+    return tape.record(
+        x.value.reshape(math.prod(shape[:-1]), shape[-1]), (x,), lambda gradient: (gradient.reshape(shape),)
+    )
 
 
 def merge_views(tape: Tape, x: Variable) -> Variable:
     """Features (…, 16·B) to (features · 16, B), feature-major; in this layout no value moves."""
     shape = x.value.shape
-    merged = x.value.reshape(-1, shape[-1] // VIEWS)
+    merged = x.value.reshape(math.prod(shape[:-1]) * VIEWS, shape[-1] // VIEWS)
     return tape.record(merged, (x,), lambda gradient: (gradient.reshape(shape),))
