@@ -138,13 +138,12 @@ class Loader:
         reasons = [f"{Path(q.path).name or q.id}: {q.reason}" for q in self.quarantined]
         shapes: Counter[tuple[int, ...]] = Counter()
         every = max(1, len(self.candidates) // _SHAPES_LOOKED_AT)
-        for candidate in self.candidates[::every] + self.candidates:
-            if shapes.total() == _SHAPES_LOOKED_AT:
-                break
-            try:
-                shapes[decode(candidate.path, smallest=self._smallest).shape] += 1
-            except ImageError as error:
-                reasons.append(f"{candidate.path.name}: {error}")
+        for candidates in (self.candidates[::every], self.candidates):  # all only where the sample has none
+            for candidate in candidates if not shapes else ():
+                try:
+                    shapes[decode(candidate.path, smallest=self._smallest).shape] += 1
+                except ImageError as error:
+                    reasons.append(f"{candidate.path.name}: {error}")
         if shapes:
             return shapes.most_common(1)[0][0]
         if not reasons:
