@@ -157,6 +157,10 @@ def _say_skipped(skipped: Sequence[tuple[object, str, str]]) -> bool:
 # Arguments
 
 
+if TYPE_CHECKING:
+    _Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+
 class _Help(argparse.RawDescriptionHelpFormatter):
     def __init__(self, prog: str):
         super().__init__(prog, max_help_position=28, width=100)
@@ -175,81 +179,26 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"gzkern {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    def command(name: str, function: object, summary: str, detail: str) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=summary, description=f"{summary}\n\n{detail}", formatter_class=_Help)
-        sub.set_defaults(command=function)
-        return sub
-
-    _add_train(
-        command(
-            "train",
-            _train,
-            "Train a network on labelled galaxy images.",
-            "Writes the run directory RUN. Ctrl-C stops after the current step with a checkpoint;\n"
-            "the same command with --resume goes on, bit for bit as if it had never stopped.",
-        )
-    )
-    sub = command(
-        "evaluate",
-        _evaluate,
-        "Score a trained network on labelled images.",
-        "Prints Kaggle's root mean squared error and, question by question, how often the likeliest\n"
-        "answer is the volunteers'. On the data the run was trained on only the held-out part counts.",
-    )
-    sub.add_argument("run", metavar="RUN", help="a run directory")
-    sub.add_argument("--data", required=True, metavar="DIR", help="a pack, or a folder in the Kaggle layout")
-    sub.add_argument("--split", choices=("validation", "train", "all"), help="score this part in place of the default")
-    _add_compute(sub)
-
-    sub = command(
-        "predict",
-        _predict,
-        "Predict the answers for images.",
-        "Writes a table with a row an image and a column an answer; for Galaxy Zoo 2 the CSV is a valid\n"
-        "Kaggle submission. Files that cannot be read are listed and skipped, and the exit code is 1.",
-    )
-    sub.add_argument("run", metavar="RUN", help="a run directory")
-    sub.add_argument(
-        "images",
-        metavar="IMAGES",
-        nargs="+",
-        help="folders, image files, globs, or a catalogue (CSV, Parquet)",
-    )
-    sub.add_argument("--out", required=True, metavar="FILE", help="FILE.csv or FILE.parquet")
-    sub.add_argument("--workers", type=int, metavar="N", help="decoding threads (default: one a core)")
-    sub.add_argument("--overwrite", action="store_true", help="replace FILE")
-    _add_compute(sub)
-
-    sub = command(
-        "pack",
-        _pack,
-        "Decode a folder of images once, into a cache that training reads fast.",
-        "Files that cannot be used are listed in quarantine.csv with the reason, and the exit code is 1.",
-    )
-    sub.add_argument("folder", metavar="FOLDER", help="a folder of <id>.jpg or <id>.png")
-    sub.add_argument("--labels", metavar="CSV", help="answer fractions, a row an id (default: pack without labels)")
-    sub.add_argument("--out", required=True, metavar="DIR", help="the pack to write")
-    sub.add_argument(
-        "--tree",
-        default="galaxy_zoo_2",
-        metavar="NAME|FILE",
-        help="decision tree of the labels (default: %(default)s)",
-    )
-    sub.add_argument("--overwrite", action="store_true", help="replace DIR if it is a pack")
-
-    sub = command(
-        "demo-data",
-        _demo_data,
-        "Draw a set of synthetic galaxies with the answers of simulated volunteers.",
-        "The folder has the Kaggle layout; the same --count and --seed give the same files.",
-    )
-    sub.add_argument("out", metavar="OUT", type=Path, help="the folder to write")
-    sub.add_argument("--count", type=int, default=400, metavar="N", help="number of images (default: %(default)s)")
-    sub.add_argument("--seed", type=int, metavar="S", default=0, help="which galaxies are drawn (default: 0)")
+    for add in (_add_train, _add_evaluate, _add_predict, _add_pack, _add_demo_data):
+        add(commands)
     return parser
 
 
-def _add_train(sub: argparse.ArgumentParser) -> None:
+def _command(commands: _Commands, name: str, function: object, summary: str, detail: str) -> argparse.ArgumentParser:
+    sub = commands.add_parser(name, help=summary, description=f"{summary}\n\n{detail}", formatter_class=_Help)
+    sub.set_defaults(command=function)
+    return sub
+
+
+def _add_train(commands: _Commands) -> None:
+    sub = _command(
+        commands,
+        "train",
+        _train,
+        "Train a network on labelled galaxy images.",
+        "Writes the run directory RUN. Ctrl-C stops after the current step with a checkpoint;\n"
+        "the same command with --resume goes on, bit for bit as if it had never stopped.",
+    )
     sub.add_argument("--data", required=True, metavar="DIR", help="a pack, or a folder in the Kaggle layout")
     sub.add_argument("--out", required=True, metavar="RUN", help="the run directory to write")
     sub.add_argument(
@@ -269,6 +218,76 @@ def _add_train(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--resume", action="store_true", help="go on from the last checkpoint in RUN")
     sub.add_argument("--overwrite", action="store_true", help="replace the run in RUN")
     _add_compute(sub)
+
+
+def _add_evaluate(commands: _Commands) -> None:
+    sub = _command(
+        commands,
+        "evaluate",
+        _evaluate,
+        "Score a trained network on labelled images.",
+        "Prints Kaggle's root mean squared error and, question by question, how often the likeliest\n"
+        "answer is the volunteers'. On the data the run was trained on only the held-out part counts.",
+    )
+    sub.add_argument("run", metavar="RUN", help="a run directory")
+    sub.add_argument("--data", required=True, metavar="DIR", help="a pack, or a folder in the Kaggle layout")
+    sub.add_argument("--split", choices=("validation", "train", "all"), help="score this part in place of the default")
+    _add_compute(sub)
+
+
+def _add_predict(commands: _Commands) -> None:
+    sub = _command(
+        commands,
+        "predict",
+        _predict,
+        "Predict the answers for images.",
+        "Writes a table with a row an image and a column an answer; for Galaxy Zoo 2 the CSV is a valid\n"
+        "Kaggle submission. Files that cannot be read are listed and skipped, and the exit code is 1.",
+    )
+    sub.add_argument("run", metavar="RUN", help="a run directory")
+    sub.add_argument(
+        "images",
+        metavar="IMAGES",
+        nargs="+",
+        help="folders, image files, globs, or a catalogue (CSV, Parquet)",
+    )
+    sub.add_argument("--out", required=True, metavar="FILE", help="FILE.csv or FILE.parquet")
+    sub.add_argument("--workers", type=int, metavar="N", help="decoding threads (default: one a core)")
+    sub.add_argument("--overwrite", action="store_true", help="replace FILE")
+    _add_compute(sub)
+
+
+def _add_pack(commands: _Commands) -> None:
+    sub = _command(
+        commands,
+        "pack",
+        _pack,
+        "Decode a folder of images once, into a cache that training reads fast.",
+        "Files that cannot be used are listed in quarantine.csv with the reason, and the exit code is 1.",
+    )
+    sub.add_argument("folder", metavar="FOLDER", help="a folder of <id>.jpg or <id>.png")
+    sub.add_argument("--labels", metavar="CSV", help="answer fractions, a row an id (default: pack without labels)")
+    sub.add_argument("--out", required=True, metavar="DIR", help="the pack to write")
+    sub.add_argument(
+        "--tree",
+        default="galaxy_zoo_2",
+        metavar="NAME|FILE",
+        help="decision tree of the labels (default: %(default)s)",
+    )
+    sub.add_argument("--overwrite", action="store_true", help="replace DIR if it is a pack")
+
+
+def _add_demo_data(commands: _Commands) -> None:
+    sub = _command(
+        commands,
+        "demo-data",
+        _demo_data,
+        "Draw a set of synthetic galaxies with the answers of simulated volunteers.",
+        "The folder has the Kaggle layout; the same --count and --seed give the same files.",
+    )
+    sub.add_argument("out", metavar="OUT", type=Path, help="the folder to write")
+    sub.add_argument("--count", type=int, default=400, metavar="N", help="number of images (default: %(default)s)")
+    sub.add_argument("--seed", type=int, metavar="S", default=0, help="which galaxies are drawn (default: 0)")
 
 
 def _add_compute(sub: argparse.ArgumentParser) -> None:
