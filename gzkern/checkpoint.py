@@ -37,7 +37,10 @@ def load_weights(path: Path) -> dict[str, np.ndarray]:
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
-        raise InputError(f"{path}: not a readable safetensors file ({error})") from None
+        raise InputError(
+            f"{path}: not a readable safetensors file ({error}); if it is damaged, remove it: the checkpoint before "
+            "it is taken then"
+        ) from None
 
 
 def save(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +23,8 @@ DONE, FAILED = 0, 1
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 1 failed or some inputs skipped, 2 bad input."""
     options = _parser().parse_args(arguments)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's stop is a Ctrl-C
     try:
         return int(options.command(options))
     except GzkernError as error:
@@ -136,6 +140,8 @@ def _load_run(options: argparse.Namespace) -> Run:
     from .run import BATCH, load
 
     run = load(options.run, options.device)
+    if not run.weights_file.is_file():
+        print(f"gzkern: {run.path} is not trained to its end; taking its last checkpoint", file=sys.stderr)
     require_precision(select(options.device), options.precision or "fp32")
     set_threads(options.threads)
     if options.batch is None:
@@ -216,7 +222,7 @@ def _add_train(commands: _Commands) -> None:
     sub.add_argument("--seed", type=int, metavar="S", help="of initialisation, order, augmentation and dropout")
     sub.add_argument("--workers", type=int, metavar="N", help="augmentation threads (default: one; 0: none)")
     sub.add_argument("--resume", action="store_true", help="go on from the last checkpoint in RUN")
-    sub.add_argument("--overwrite", action="store_true", help="replace the run in RUN")
+    sub.add_argument("--overwrite", action="store_true", help="delete the run in RUN first")
     _add_compute(sub)
 
 

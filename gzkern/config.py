@@ -134,7 +134,7 @@ def load_config(source: str | Path = "paper", overrides: typing.Sequence[str] = 
         raise InputError(f"configuration {path}: not valid TOML ({error})") from None
     for override in overrides:
         _override(document, override)
-    return from_document(document, str(path))
+    return from_document(document, f"{path} with --set" if overrides else str(path))
 
 
 def presets() -> list[str]:
@@ -147,15 +147,17 @@ def from_document(document: dict, where: str) -> Config:
     sections = {f.name: f.default_factory for f in dataclasses.fields(Config)}
     built = {}
     for name, values in document.items():
-        if name not in sections or not isinstance(values, dict):
+        if name not in sections:
             raise InputError(f"{where}: unknown section [{name}]; expected {', '.join(sections)}")
+        if not isinstance(values, dict):
+            raise InputError(f"{where}: {name} = {values!r}, expected a section [{name}]")
         kind = typing.cast(type, sections[name])
         fields = {f.name: f for f in dataclasses.fields(kind)}
         for key in values:
             if key not in fields:
                 raise InputError(f"{where}: [{name}] has no key {key!r}; it has {', '.join(fields)}")
         built[name] = kind(
-            **{key: _convert(value, fields[key].default, f"[{name}] {key}") for key, value in values.items()}
+            **{key: _convert(value, fields[key].default, f"{where}: [{name}] {key}") for key, value in values.items()}
         )
     return Config(**built)
 
@@ -227,9 +229,12 @@ def _check(config: Config) -> None:
     )
     require(0 <= data.validation < 1, f"[data] validation: expected 0 up to below 1, got {data.validation}")
     require(0 <= augment.rotation <= 360, f"[augment] rotation: expected 0 to 360, got {augment.rotation}")
-    require(augment.translation >= 0, f"[augment] translation: expected 0 or more, got {augment.translation}")
-    require(augment.zoom >= 1, f"[augment] zoom: expected a factor of at least 1, got {augment.zoom}")
-    require(augment.colour >= 0, f"[augment] colour: expected 0 or more, got {augment.colour}")
+    require(
+        0 <= augment.translation <= 1000,
+        f"[augment] translation: expected 0 to 1000 pixels, got {augment.translation}",
+    )
+    require(1 <= augment.zoom <= 10, f"[augment] zoom: expected a factor from 1 to 10, got {augment.zoom}")
+    require(0 <= augment.colour <= 100, f"[augment] colour: expected 0 to 100, got {augment.colour}")
     for key in ("examples", "batch", "chunk", "validate_every", "checkpoints_kept"):
         require(getattr(train, key) >= 1, f"[train] {key}: expected at least 1, got {getattr(train, key)}")
     require(

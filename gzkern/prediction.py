@@ -28,6 +28,9 @@ from .files import write_atomically
 from .models.network import Network
 from .run import BATCH, Run
 
+MOST_WORKERS = 256
+"""More threads than any machine has use for are a slip of the finger."""
+
 _Item = TypeVar("_Item")
 _Write = Callable[[BinaryIO, Sequence[str], Sequence[str], np.ndarray], Any]
 
@@ -92,8 +95,10 @@ def predict_files(
     """
     out = Path(out)
     write = _writer(out, overwrite)
-    if batch < 1 or (workers is not None and workers < 1):
-        raise InputError(f"expected --batch and --workers of at least 1, got {batch} and {workers}")
+    if batch < 1:
+        raise InputError(f"--batch {batch}: expected at least 1 image")
+    if workers is not None and not 1 <= workers <= MOST_WORKERS:
+        raise InputError(f"--workers {workers}: expected 1 to {MOST_WORKERS} threads")
     catalogue = read_catalogue(sources)
     network = run.network
     ids: list[str] = []

@@ -38,7 +38,7 @@ from .files import write_atomically
 from .models.network import build_network
 from .nn.optimiser import Nesterov
 from .nn.schedule import learning_rate, warmup_steps
-from .prediction import predict_rows
+from .prediction import MOST_WORKERS, predict_rows
 from .run import Run
 
 _LINES_PER_VALIDATION = 10  # lines of metrics.jsonl from one validation to the next
@@ -333,8 +333,8 @@ def _settle_config(run: Run, config: Config | None, *, resume: bool, overwrite: 
 
 
 def _checked_workers(workers: int | None) -> int:
-    if workers is not None and workers < 0:
-        raise InputError(f"--workers {workers}: expected 0 or more threads")
+    if workers is not None and not 0 <= workers <= MOST_WORKERS:
+        raise InputError(f"--workers {workers}: expected 0 to {MOST_WORKERS} threads")
     return 1 if workers is None else workers
 
 

@@ -1,6 +1,7 @@
 """The command line as a user meets it: outputs, exit codes, one sentence an error and never a traceback."""
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -55,6 +56,7 @@ MISTAKES = [
     (["train", "--data", PACK, "--out", f"{TMP}/r", "--precision", "tf32"], "fp32 alone"),
     (["train", "--data", PACK, "--out", f"{TMP}/r", "--threads", "9999"], "--threads 9999"),
     (["train", "--data", PACK, "--out", f"{TMP}/r", "--workers", "-2"], "--workers -2"),
+    (["train", "--data", PACK, "--out", f"{TMP}/r", "--workers", "100000000"], "--workers 100000000"),
     (["train", "--data", PACK, "--out", f"{TMP}/r", "--resume"], "nothing to resume"),
     (["train", "--data", PACK, "--out", RUN], "holds a run already"),
     (["evaluate", f"{TMP}/none", "--data", PACK], "not a run"),
@@ -102,6 +104,14 @@ def test_every_help_page(command, capsys):
     page = capsys.readouterr().out
     assert "usage: gzkern" in page
     assert all(len(line) <= 100 for line in page.splitlines())
+
+
+def test_an_unfinished_run_says_so(demo_run, demo_folder, tmp_path, capsys):
+    shutil.copytree(demo_run.path, tmp_path / "run")
+    (tmp_path / "run" / "weights.safetensors").unlink()
+    image = min((demo_folder / "images_training_rev1").glob("*.jpg"))
+    assert main(["predict", str(tmp_path / "run"), str(image), "--out", str(tmp_path / "a.csv")]) == 0
+    assert "is not trained to its end; taking its last checkpoint" in capsys.readouterr().err
 
 
 def test_a_closed_pipe_is_quiet():

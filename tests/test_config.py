@@ -64,6 +64,9 @@ def test_overrides_take_toml_values_or_bare_text():
         ("data.target=3", "[data] target"),
         ("data.validation=1.0", "[data] validation"),
         ("augment.zoom=0.5", "[augment] zoom"),
+        ("augment.zoom=1e9", "[augment] zoom"),
+        ("augment.translation=1e9", "[augment] translation"),
+        ("augment.colour=1e30", "[augment] colour"),
         ("augment.rotation=400", "[augment] rotation"),
     ],
 )
@@ -84,7 +87,7 @@ def test_files_that_are_no_configuration(tmp_path):
     with pytest.raises(InputError, match="not valid TOML"):
         load_config(path)
     path.write_text("train = 3\n")
-    with pytest.raises(InputError, match=r"unknown section \[train\]"):
+    with pytest.raises(InputError, match=r"train = 3, expected a section \[train\]"):
         load_config(path)
     with pytest.raises(InputError, match="expected a section"):
         load_config(path, ["train.lr=1"])

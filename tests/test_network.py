@@ -162,6 +162,10 @@ def test_merged_features_run_over_c_y_x_view():
         (lambda s: s.pop("conv2.bias"), "lacks array 'conv2.bias'"),
         (lambda s: s.update(extra=np.zeros(1)), "has an unknown array 'extra'"),
         (lambda s: s.update({"dense2.bias": np.zeros(3, np.float32)}), "dense2.bias is float32 (3,)"),
+        (
+            lambda s: s["conv1.weight"].__setitem__((0, 0, 0, 0), np.nan),
+            "conv1.weight holds a value that is not finite",
+        ),
     ],
 )
 def test_weights_of_another_network_are_refused(change, message):

@@ -118,7 +118,7 @@ def test_bad_destinations_and_sources(demo_run, demo_folder, tmp_path):
     with pytest.raises(InputError, match="none of 1 files can be used"):
         predict_files(demo_run, [tmp_path / "bad.jpg"], tmp_path / "b.csv", progress=False)
     assert not (tmp_path / "b.csv").exists()
-    with pytest.raises(InputError, match="--batch and --workers"):
+    with pytest.raises(InputError, match="--batch 0: expected at least 1 image"):
         predict_files(demo_run, images, tmp_path / "b.csv", batch=0, progress=False)
 
 

@@ -168,6 +168,8 @@ class Network:
                     f"weights: {name} is {array.dtype} {array.shape}, this network has "
                     f"float32 {specification.shape}; the configuration is of another network"
                 )
+            if not np.isfinite(array).all():
+                raise InputError(f"weights: {name} holds a value that is not finite; the file is damaged, train again")
         return self._swap_merged(state, from_files=True)
 
     def file_order(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
