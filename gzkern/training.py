@@ -96,9 +96,8 @@ def train(
         _settle_config(run, config, resume=resume, overwrite=overwrite)  # again: it may be there by now
         for line in describe_skipped(dataset.quarantined):
             trainer.say(line)
-        trainer.say(
-            "training on {device} in {precision}, {threads} threads, {workers} for augmentation".format(**facts)
-        )
+        how = "{device} in {precision}, {threads} threads, {workers} for augmentation".format(**facts)
+        trainer.say(f"training on {config.train.examples:,} examples; {how}")
         if overwrite:
             _remove_run(run)
         first = trainer.restore(facts) if resume else 0
