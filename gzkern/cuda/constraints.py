@@ -1,0 +1,70 @@
+"""The output layer: raw answers to probabilities that obey the decision tree; ``kernels/constraints.cu``.
+
+Arrays are (answers, B) float32.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from .. import check
+from ..decision_tree import DecisionTree
+from .launch import Backend, Kernel, backend_of, elementwise
+
+FORWARD = Kernel("constraints", "constraints_forward")
+BACKWARD = Kernel("constraints", "constraints_backward")
+CLIP_FORWARD = Kernel("constraints", "constraints_clip_forward")
+CLIP_BACKWARD = Kernel("constraints", "constraints_clip_backward")
+
+_BLOCK = 64  # images; small, so that a few thousand are spread over many multiprocessors
+
+
+def forward(z: Any, tree: DecisionTree) -> tuple[Any, Any]:
+    """Raw answers z (A, B) to probabilities p (A, B), and the conditional q that the backward pass needs."""
+    backend = backend_of("constraints", z=z)
+    check.shape("constraints", "z", z, (len(tree), None))
+    B = z.shape[1]
+    p, conditional = backend.empty(z.shape), backend.empty(z.shape)
+    sizes = np.uint32(len(tree.questions)), np.uint32(B)
+    FORWARD(backend, elementwise(B, _BLOCK), z, *_tables(tree, backend), p, conditional, *sizes)
+    return p, conditional
+
+
+def backward(gradient: Any, z: Any, p: Any, conditional: Any, tree: DecisionTree) -> Any:
+    """dz (A, B) from the gradient of p; 0 where z ≤ 0, and through every factor of the tree."""
+    arrays = {"gradient": gradient, "z": z, "p": p, "conditional": conditional}
+    backend = backend_of("constraints", **arrays)
+    check.shape("constraints", "gradient", gradient, (len(tree), None))
+    for name, array in arrays.items():
+        check.shape("constraints", name, array, gradient.shape)
+    A, B = gradient.shape
+    dz = backend.empty(gradient.shape)
+    sizes = np.uint32(A), np.uint32(len(tree.questions)), np.uint32(B)
+    BACKWARD(backend, elementwise(B, _BLOCK), *arrays.values(), *_tables(tree, backend), dz, *sizes)
+    return dz
+
+
+def clip_forward(z: Any) -> Any:
+    """min(max(z, 0), 1): the output of the warm-up, with neither normalisation nor tree."""
+    backend = backend_of("constraints", z=z)
+    y = backend.empty(z.shape)
+    CLIP_FORWARD(backend, elementwise(z.size), z, y, np.uint32(z.size))
+    return y
+
+
+def clip_backward(gradient: Any, z: Any) -> Any:
+    """The gradient where 0 < z < 1, else 0."""
+    backend = backend_of("constraints", gradient=gradient, z=z)
+    check.shape("constraints", "z", z, gradient.shape)
+    dz = backend.empty(z.shape)
+    CLIP_BACKWARD(backend, elementwise(z.size), gradient, z, dz, np.uint32(z.size))
+    return dz
+
+
+@lru_cache(maxsize=8)
+def _tables(tree: DecisionTree, backend: Backend) -> tuple[Any, Any, Any]:
+    """``starts``, ``parents``, ``order`` on the device."""
+    return backend.asarray(tree.starts), backend.asarray(tree.parents), backend.asarray(tree.order)

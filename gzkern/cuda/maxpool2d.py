@@ -1,0 +1,71 @@
+"""2×2 max-pool with stride 2 on C,H,W,N arrays; a window over the border counts; ``kernels/maxpool2d.cu``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .. import check
+from ..errors import InputError
+from ..shapes import pool_extent
+from .launch import Geometry, Kernel, backend_of, choose, elementwise, require_size
+
+FORWARD = {
+    "naive": Kernel("maxpool2d", "maxpool2d_forward_naive"),
+    "vectorised": Kernel("maxpool2d", "maxpool2d_forward_vectorised"),
+}
+BACKWARD = {
+    "naive": Kernel("maxpool2d", "maxpool2d_backward_naive"),
+    "vectorised": Kernel("maxpool2d", "maxpool2d_backward_vectorised"),
+}
+
+
+def forward(x: Any) -> tuple[Any, Any]:
+    """Pool (C, H, W, N) float32 to y (C, ⌈H/2⌉, ⌈W/2⌉, N) and its uint8 code; NaN passes, with code 0."""
+    return pool(x)
+
+
+def backward(gradient: Any, code: Any, H: int, W: int) -> Any:
+    """The gradient (C, ⌈H/2⌉, ⌈W/2⌉, N) at the positions of its code, as (C, H, W, N)."""
+    return pool_backward(gradient, code, H, W)
+
+
+def pool(x: Any, version: str | None = None) -> tuple[Any, Any]:
+    """:func:`forward` by "naive", or by "vectorised" where 4 divides N."""
+    backend = backend_of("maxpool2d", x=x)
+    check.shape("maxpool2d", "x", x, (None, None, None, None))
+    C, H, W, N = x.shape
+    version = _version(version, N)
+    shape = (C, pool_extent(H), pool_extent(W), N)
+    y, code = backend.empty(shape), backend.empty(shape, np.uint8)
+    choose("maxpool2d", FORWARD, version)(backend, _geometry(version, y.size), x, y, code, *_sizes(C, H, W, N))
+    return y, code
+
+
+def pool_backward(gradient: Any, code: Any, H: int, W: int, version: str | None = None) -> Any:
+    """:func:`backward` by "naive", or by "vectorised" where 4 divides N."""
+    backend = backend_of("maxpool2d", {"code": np.uint8}, gradient=gradient, code=code)
+    check.shape("maxpool2d", "gradient", gradient, (None, pool_extent(H), pool_extent(W), None))
+    check.shape("maxpool2d", "code", code, gradient.shape)
+    C, _, _, N = gradient.shape
+    version = _version(version, N)
+    require_size("maxpool2d", "the gradient of x", (C, H, W, N))
+    dx = backend.empty((C, H, W, N))
+    kernel = choose("maxpool2d", BACKWARD, version)
+    kernel(backend, _geometry(version, gradient.size), gradient, code, dx, *_sizes(C, H, W, N))
+    return dx
+
+
+def _version(version: str | None, N: int) -> str:
+    if version == "vectorised" and N % 4:
+        raise InputError(f"maxpool2d: version 'vectorised' needs a multiple of 4 images, got {N}")
+    return version or ("naive" if N % 4 else "vectorised")
+
+
+def _geometry(version: str, windows: int) -> Geometry:
+    return elementwise(windows if version == "naive" else windows // 4)
+
+
+def _sizes(*extents: int) -> tuple[np.uint32, ...]:
+    return tuple(np.uint32(extent) for extent in extents)
