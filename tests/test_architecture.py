@@ -1,12 +1,20 @@
-"""The walls: imports go down only, heavy packages stay out of the package's import, one name an operation."""
+"""The walls: imports go down only, heavy packages stay out of the package's import, one name an operation.
+
+Also what holds the two kinds of device together: equal functions, and no kernel without binding and proof.
+"""
 
 import ast
+import importlib
 import importlib.util
+import inspect
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from gzkern.cuda import source
+from gzkern.cuda.launch import Kernel
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "gzkern"
@@ -22,13 +30,15 @@ LAYERS = [
     ("ops",),
     ("autograd",),
     ("device",),
-    ("cpu",),
-    ("decision_tree", "config", "shapes", "check", "files"),
+    ("cpu", "cuda", "emulator"),
+    ("mask", "decision_tree", "config", "shapes", "check", "files"),
     ("errors",),
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 # Imports inside functions that look upwards by design: a thin method over a function of an upper layer.
 LAZY = {("run", "prediction")}
+# Neighbours in their layer that do not know each other.
+APART = {("cpu", "cuda"), ("cuda", "cpu"), ("cpu", "emulator"), ("emulator", "cpu")}
 
 
 def modules():
@@ -59,15 +69,15 @@ def test_imports_go_down(path):
         if name.startswith("gzkern."):
             below = name.removeprefix("gzkern.")
             assert (part, below) in LAZY or RANK[below] >= RANK[part], f"{path}: {part} imports {below}"
+            assert (part, below) not in APART, f"{path}: {part} imports {below}"
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_forbidden_imports(path):
     names = {name.split(".")[0] for name, _ in imports(path)}
     assert not names & {"torch", "cudnn", "benchmarks", "pandas"}, path
-    part = path.relative_to(PACKAGE).parts[0]
-    if part in ("data", "augment"):
-        assert "cupy" not in names
+    if path != PACKAGE / "cuda" / "device.py":
+        assert "cupy" not in names, path
     at_top = {name.split(".")[0] for name, top in imports(path) if top}
     if path.name != "jit.py" and "jit" not in path.parts:
         assert not at_top & {"numba", "llvmlite", "skimage", "matplotlib", "cupy", "pyarrow"}, path
@@ -95,17 +105,105 @@ def test_help_imports_nothing_heavy():
     assert run(code).splitlines()[-1] == "[]"
 
 
+def test_importing_the_bindings_imports_nothing_heavy():
+    """Neither CuPy nor the compiler of either CPU device: they come with the first launch."""
+    names = " ".join(f"gzkern.cuda.{name}," for name in sorted(stems("cuda"))).rstrip(",")
+    code = (
+        f"import sys, {names}; "
+        "print(sorted(set(sys.modules) & {'cupy', 'numba', 'scipy', 'gzkern.cpu', 'gzkern.emulator'}))"
+    )
+    assert run(code).strip() == "[]"
+
+
+def stems(folder):
+    return {path.stem for path in (PACKAGE / folder).glob("*.py")} - {"__init__"}
+
+
+OPERATIONS = sorted(stems("cpu") - {"workspace"})
+NOT_ON_THE_TAPE = {"nesterov", "finite"}
+
+
 def test_one_name_an_operation():
-    """cpu/X.py, ops/X.py and tests/test_X.py go together; nesterov has no op on the tape."""
-    cpu = {p.stem for p in (PACKAGE / "cpu").glob("*.py")} - {"__init__", "workspace"}
-    ops = {p.stem for p in (PACKAGE / "ops").glob("*.py")} - {"__init__"}
-    assert cpu - ops == {"nesterov"}
-    assert ops <= cpu
-    tests = {p.stem.removeprefix("test_") for p in (ROOT / "tests").glob("test_*.py")}
-    elementwise = {"relu", "maxpool2d", "maxout", "mse"}  # a line or two each, proved together
-    assert cpu - elementwise <= tests
-    jit = {p.stem for p in (PACKAGE / "cpu" / "jit").glob("*.py")} - {"__init__", "tiles", "philox"}
-    assert jit <= cpu
+    """cpu/X.py, cuda/X.py, ops/X.py, kernels/X.cu or X_<pass>.cu, test_X.py and cases_X.py go together."""
+    operations = set(OPERATIONS)
+    assert stems("cuda") - {"source", "launch", "device"} == operations
+    assert stems("ops") == operations - NOT_ON_THE_TAPE
+    assert {operation_of(stem) for stem in source.stems()} == operations
+    tests = {path.stem.removeprefix("test_") for path in (ROOT / "tests").glob("test_*.py")}
+    elementwise = {"relu", "maxpool2d", "maxout", "mse", "finite"}  # a line or two each, proved together
+    assert operations - elementwise <= tests
+    cases = {path.stem.removeprefix("cases_") for path in (ROOT / "tests" / "kernels").glob("cases_*.py")}
+    assert cases == operations
+    jit = {path.stem for path in (PACKAGE / "cpu" / "jit").glob("*.py")} - {"__init__", "tiles", "philox"}
+    assert jit <= operations
+
+
+def operation_of(stem):
+    """The operation of kernels/<stem>.cu; the stem itself if it belongs to none."""
+    return next((name for name in OPERATIONS if stem == name or stem.startswith(f"{name}_")), stem)
+
+
+def called_on_devices():
+    """(operation, function) of every call ``<device>.<operation>.<function>`` in the package, in ops/ by ``op``."""
+    for path in modules():
+        if path.relative_to(PACKAGE).parts[0] in ("cpu", "cuda"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Attribute):
+                if isinstance(node.value, ast.Attribute) and node.value.attr in OPERATIONS:
+                    yield node.value.attr, node.attr
+                elif isinstance(node.value, ast.Name) and node.value.id == "op":
+                    yield path.stem, node.attr
+
+
+def public_functions(module):
+    functions = inspect.getmembers(module, inspect.isfunction)
+    return {name: f for name, f in functions if f.__module__ == module.__name__ and not name.startswith("_")}
+
+
+def parameters(function):
+    return [(p.name, p.kind, p.default) for p in inspect.signature(function).parameters.values()]
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_devices_have_the_same_functions(operation):
+    """What a device is asked for exists on both kinds, with equal parameters and defaults."""
+    cpu, cuda = (public_functions(importlib.import_module(f"gzkern.{kind}.{operation}")) for kind in ("cpu", "cuda"))
+    called = {function for name, function in called_on_devices() if name == operation}
+    assert called, f"nothing in the package calls {operation}"
+    assert called <= cpu.keys() & cuda.keys()
+    for name in cpu.keys() & cuda.keys():
+        assert parameters(cpu[name]) == parameters(cuda[name]), f"{operation}.{name}"
+
+
+def bound(value):
+    """The kernels in a module, however deep in dictionaries."""
+    if isinstance(value, Kernel):
+        yield value.file, value.name
+    elif isinstance(value, dict):
+        for inner in value.values():
+            yield from bound(inner)
+
+
+def test_every_kernel_is_bound_and_every_binding_is_a_kernel():
+    kernels = {(stem, name) for stem in source.stems() for name in source.load(stem).kernels}
+    bindings = {}
+    for operation in OPERATIONS:
+        for value in vars(importlib.import_module(f"gzkern.cuda.{operation}")).values():
+            bindings.update(dict.fromkeys(bound(value), operation))
+    assert bindings.keys() == kernels
+    for (stem, name), operation in bindings.items():
+        assert operation_of(stem) == operation, f"gzkern/cuda/{operation}.py binds {name} of kernels/{stem}.cu"
+        assert name == stem or name.startswith(f"{stem}_"), f"kernels/{stem}.cu: {name}"
+
+
+def test_every_kernel_is_proved(monkeypatch):
+    """At least one case a kernel, and one that make test runs."""
+    monkeypatch.syspath_prepend(ROOT / "tests" / "kernels")
+    cases = importlib.import_module("collect").all_cases()
+    kernels = {name for stem in source.stems() for name in source.load(stem).kernels}
+    assert {case.kernel for case in cases} == kernels
+    assert {case.kernel for case in cases if case.quick} == kernels
 
 
 def test_exports_exist():

@@ -37,9 +37,10 @@ def pool(x: Any, version: str | None = None) -> tuple[Any, Any]:
     check.shape("maxpool2d", "x", x, (None, None, None, None))
     C, H, W, N = x.shape
     version = _version(version, N)
+    kernel = choose("maxpool2d", FORWARD, version)
     shape = (C, pool_extent(H), pool_extent(W), N)
     y, code = backend.empty(shape), backend.empty(shape, np.uint8)
-    choose("maxpool2d", FORWARD, version)(backend, _geometry(version, y.size), x, y, code, *_sizes(C, H, W, N))
+    kernel(backend, _geometry(version, y.size), x, y, code, *_sizes(C, H, W, N))
     return y, code
 
 
@@ -50,9 +51,9 @@ def pool_backward(gradient: Any, code: Any, H: int, W: int, version: str | None 
     check.shape("maxpool2d", "code", code, gradient.shape)
     C, _, _, N = gradient.shape
     version = _version(version, N)
+    kernel = choose("maxpool2d", BACKWARD, version)
     require_size("maxpool2d", "the gradient of x", (C, H, W, N))
     dx = backend.empty((C, H, W, N))
-    kernel = choose("maxpool2d", BACKWARD, version)
     kernel(backend, _geometry(version, gradient.size), gradient, code, dx, *_sizes(C, H, W, N))
     return dx
 
