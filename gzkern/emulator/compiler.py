@@ -1,0 +1,167 @@
+"""g++: found, its version checked; what it compiled is kept on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from ..cuda import source
+from ..errors import GzkernError, InputError
+from .translate import translate
+
+OLDEST = 12
+"""The first major version of g++ with all of C++20 that the headers need."""
+
+MODES = ("fast", "asan", "tsan")
+
+_INCLUDE = Path(__file__).parent / "include"
+_COMMANDS = ("g++", *(f"g++-{version}" for version in range(20, OLDEST - 1, -1)))
+_COMMON = (
+    "-std=c++20 -march=native -ffp-contract=off -fno-math-errno -fno-trapping-math -fno-exceptions -fno-rtti "
+    "-shared -fPIC -pthread -fvisibility=hidden -fno-gnu-unique -Wno-unknown-pragmas "
+    "-fmax-errors=3 -fdiagnostics-color=never"
+).split()
+_MODE = {
+    "fast": "-O3 -Werror=frame-larger-than=32768".split(),
+    "asan": "-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined "
+    "-Werror=frame-larger-than=131072".split(),
+    "tsan": "-O1 -g -fsanitize=thread -Werror=frame-larger-than=131072".split(),
+}
+_KEEP_DAYS = 30
+
+
+@dataclass(frozen=True)
+class Compiler:
+    """A usable g++."""
+
+    path: str
+    version: str
+
+
+@cache
+def find() -> Compiler:
+    """The first g++ on the PATH that is new enough.
+
+    Raises:
+        InputError: there is none; says how to install one.
+    """
+    found = []
+    for command in _COMMANDS:
+        path = shutil.which(command)
+        version = _version(path) if path else None
+        if path and version and int(version.partition(".")[0]) >= OLDEST:
+            return Compiler(path, version)
+        if version:
+            found.append(version)
+    got = f"the newest on the PATH is {max(found)}" if found else "none is on the PATH"
+    raise InputError(
+        f"the emulated device needs g++ {OLDEST} or newer, and {got}; install one, on Debian or Ubuntu: apt install g++"
+    )
+
+
+def compile_source(file: str | Path, mode: str) -> Path:
+    """A .cu file as a shared library, compiled unless the cache has it.
+
+    Raises:
+        GzkernError: the file does not compile; with the compiler's lines.
+        InputError: no compiler.
+    """
+    compiler = find()
+    code = source.load(file)
+    text = translate(code)
+    command = [compiler.path, *_COMMON, *_MODE[mode], *_machine_flags(), f"-I{_INCLUDE}"]
+    key = hashlib.sha256("\0".join([text, _headers(), compiler.version, *command, _cpu()]).encode()).hexdigest()[:24]
+    library = cache_folder() / f"{Path(code.name).stem}-{mode}-{key}.so"
+    if library.exists():
+        library.touch()
+        return library
+    with tempfile.TemporaryDirectory(dir=cache_folder()) as folder:
+        unit, result = Path(folder, "unit.cpp"), Path(folder, "unit.so")
+        unit.write_text(text, encoding="utf-8")
+        run = subprocess.run(
+            [*command, str(unit), "-o", str(result)],
+            cwd=source.folder().parent,  # where the names in #line lead to, so that the compiler shows those lines
+            env={**os.environ, "LC_ALL": "C", "LD_PRELOAD": ""},
+            capture_output=True,
+            text=True,
+        )
+        if run.returncode:
+            raise GzkernError(f"{code.name} does not compile for the emulated device:\n{_errors(run.stderr)}")
+        os.replace(result, library)
+    return library
+
+
+@cache
+def cache_folder() -> Path:
+    """``gzkern/emulator`` in the user's cache, or in the system's temporary folder.
+
+    Raises:
+        InputError: neither can be written to.
+    """
+    user = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    for base in (user, tempfile.gettempdir()):
+        folder = Path(base, "gzkern", "emulator")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=folder).close()
+        except OSError:
+            continue
+        _remove_unused(folder)
+        return folder
+    raise InputError(
+        f"compiled kernels can be kept neither in {user} nor in {tempfile.gettempdir()}; "
+        "set XDG_CACHE_HOME to a folder that can be written to"
+    )
+
+
+def _remove_unused(folder: Path) -> None:
+    oldest = time.time() - _KEEP_DAYS * 24 * 3600
+    for library in folder.glob("*.so"):
+        if library.stat().st_mtime < oldest:
+            library.unlink(missing_ok=True)
+
+
+def _version(path: str) -> str | None:
+    """Of a g++; None for another compiler behind that name."""
+    run = subprocess.run([path, "-dumpfullversion"], capture_output=True, text=True)
+    return run.stdout.strip() if run.returncode == 0 and re.match(r"\d+\.", run.stdout) else None
+
+
+@cache
+def _headers() -> str:
+    return "".join(header.read_text(encoding="utf-8") for header in sorted(_INCLUDE.glob("*.hpp")))
+
+
+@cache
+def _cpu() -> str:
+    """What ``-march=native`` depends on."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0].splitlines()
+    except OSError:
+        return platform.processor()
+    return "".join(line for line in lines if line.startswith(("flags", "Features", "model name", "CPU part")))
+
+
+def _machine_flags() -> list[str]:
+    """The switch of stacks is no call that a shadow stack would follow."""
+    return ["-fcf-protection=none"] if platform.machine() == "x86_64" else []
+
+
+def _errors(output: str) -> str:
+    """The compiler's errors with the source lines below each, without notes and "In function"."""
+    kept, keeping = [], False
+    for line in output.splitlines():
+        if re.search(r": (fatal )?error: |: (warning|note): |: In |^In file|^\s+from |required from", line):
+            keeping = "error: " in line
+        if keeping:
+            kept.append(line)
+    return "\n".join(kept) or output.strip()

@@ -1,0 +1,72 @@
+// cp.async: copies from global to shared memory, at once or, in a launch with late copies, when they are waited for.
+//
+// A kernel that waits too little is right with early copies and reads unset shared memory with late ones.
+#pragma once
+
+#include <stdint.h>
+#include <string.h>
+
+#include "shared.hpp"
+
+namespace emulation {
+
+struct Copy {
+  void* to;
+  const void* from;
+  unsigned bytes, valid;  // the bytes after the first `valid` become 0
+  unsigned group;
+};
+
+inline void perform(const Copy& copy) {
+  memcpy(copy.to, copy.from, copy.valid);
+  memset(static_cast<char*>(copy.to) + copy.valid, 0, copy.bytes - copy.valid);
+}
+
+EMULATION_UNSEEN __attribute__((noinline)) inline void check(const Copy& copy, Place place) {
+  Block& block = *here().block;
+  const uintptr_t to = reinterpret_cast<uintptr_t>(copy.to), from = reinterpret_cast<uintptr_t>(copy.from);
+  const uintptr_t shared = reinterpret_cast<uintptr_t>(block.shared->bytes);
+  const char* const problem = to - shared >= sizeof block.shared->bytes  ? "to memory that is not shared"
+                              : to % copy.bytes || from % copy.bytes     ? "of misaligned addresses"
+                              : copy.valid > copy.bytes                  ? "of fewer bytes than are valid"
+                                                                         : nullptr;
+  if (problem)
+    block.fail("thread %u copies %u bytes asynchronously, %u of them valid, %s, in %s(%u)", here().thread->number,
+               copy.bytes, copy.valid, problem, place.file_name(), place.line());
+}
+
+EMULATION_UNSEEN __attribute__((noinline)) inline void enqueue(const Copy& copy) {
+  auto [block, thread] = here();
+  if (thread->copies_queued == MOST_COPIES)
+    block->fail("thread %u has more than %u asynchronous copies under way; the emulated device has no room for them",
+                thread->number, MOST_COPIES);
+  const unsigned slot = (thread->first_copy + thread->copies_queued++) % MOST_COPIES;
+  block->copies[thread->number][slot] = copy;
+}
+
+inline void copy_async(void* shared, const void* global, unsigned bytes, unsigned valid,
+                       Place place = Place::current()) {
+  auto [block, thread] = here();
+  const Copy copy{shared, global, bytes, valid, thread->copy_groups};
+  check(copy, place);
+  if (block->launch->late_copies)
+    enqueue(copy);
+  else
+    perform(copy);
+}
+
+EMULATION_UNSEEN inline void commit_async() { here().thread->copy_groups++; }
+
+// Wait until all but the last `groups` closed groups have arrived.
+EMULATION_UNSEEN inline void wait_async(unsigned groups) {
+  auto [block, thread] = here();
+  while (thread->copies_queued) {
+    const Copy& copy = block->copies[thread->number][thread->first_copy];
+    if (copy.group + groups >= thread->copy_groups) break;
+    perform(copy);
+    thread->first_copy = (thread->first_copy + 1) % MOST_COPIES;
+    thread->copies_queued--;
+  }
+}
+
+}  // namespace emulation

@@ -1,0 +1,265 @@
+// A block: its threads, who runs next, barriers.
+//
+// One thread of the host runs a block. A CUDA thread runs until it must wait for others; then the next one that can
+// run goes on, on a stack of its own. A thread that ends leaves its stack to the next one that has not begun, so that
+// a kernel without barriers is a plain loop over its threads.
+//
+// The order of the threads is the launch's: a kernel that lacks a barrier gives different results in different
+// orders. A random order is drawn anew each time that every thread has had its turn.
+#pragma once
+
+#include <source_location>
+
+#include "fiber.hpp"
+#include "launch.hpp"
+
+namespace emulation {
+
+using Place = std::source_location;
+
+constexpr unsigned MOST_THREADS = 1024, WARP = 32;
+constexpr size_t STACK_BYTES = SANITIZED ? 256 << 10 : 64 << 10;  // compiler.py bounds the frames of functions by it
+
+constexpr unsigned MOST_COPIES = 128;  // that a thread may have under way
+struct Copy;
+struct SharedMemory;
+
+enum class State : unsigned char { unstarted, ready, at_barrier, in_collective, ended };
+
+struct Thread {
+  uint3 index;
+  unsigned number;  // in its block
+  Fiber fiber;
+
+  // Where it waits: for the block, or for the lanes `mask` of its warp, with what it gives to `call` and gets from it.
+  Place place;
+  const char* call;
+  unsigned mask;
+  void* operand;
+  unsigned barriers;                                 // passed
+  unsigned first_copy, copies_queued, copy_groups;  // of its queue; groups that it has closed
+
+  unsigned lane() const { return number % WARP; }
+  unsigned warp() const { return number / WARP; }
+};
+
+struct Warp {
+  unsigned lanes;    // that it has
+  unsigned waiting;  // in a collective
+  unsigned ended;
+  char order_point;  // for ThreadSanitizer
+};
+
+struct Block {
+  Launch* launch;
+  void (*kernel)(void** arguments);
+  uint3 index;
+  char* stacks;
+  SharedMemory* shared;
+  Copy (*copies)[MOST_COPIES];  // queues, by thread
+
+  unsigned size, alive;
+  Thread threads[MOST_THREADS];
+  State states[MOST_THREADS];
+  Warp warps[MOST_THREADS / WARP];
+  Fiber host;
+
+  unsigned order[MOST_THREADS], turn;
+  bool progress;  // somebody has run since turn was 0
+  unsigned long long random;
+
+  unsigned at_barrier;
+  Place barrier;
+  int votes, result;  // true predicates of the barrier that fills, and of the last one
+  char order_points[2];  // for ThreadSanitizer
+
+  unsigned stacks_used, free_stacks[MOST_THREADS], free_count;
+
+  void run(unsigned long long seed);
+  Thread* next();
+  void wait(Thread& from);
+  void leave(Fiber& from, Thread* to, bool for_ever);
+  void start(Thread& thread);
+  void give_stack(Thread& thread, char* stack);
+  void shuffle();
+  void report_deadlock();
+  [[noreturn]] void fail(const char* format, ...) __attribute__((format(printf, 2, 3)));
+  void report(const char* format, ...) __attribute__((format(printf, 2, 3)));
+};
+
+// At the bottom of each stack: who runs on it. Stacks are aligned to their size, so a thread finds this from its stack
+// pointer, and no variable has to follow the switches.
+struct Here {
+  Block* block;
+  Thread* thread;
+};
+
+inline Here& here() { return *reinterpret_cast<Here*>(stack_pointer() & -STACK_BYTES); }
+
+// The next thread that can run; none when the block has ended or failed.
+EMULATION_UNSEEN inline Thread* Block::next() {
+  for (;;) {
+    while (turn < size) {
+      const unsigned number = order[turn++];
+      if (states[number] <= State::ready) {
+        progress = true;
+        return &threads[number];
+      }
+    }
+    if (alive == 0 || launch->failed.load(std::memory_order_relaxed)) return nullptr;
+    if (at_barrier == size) {
+      at_barrier = 0;
+      result = votes;
+      votes = 0;
+      for (unsigned number = 0; number < size; number++) states[number] = State::ready;
+    } else if (!progress) {
+      report_deadlock();
+      return nullptr;
+    }
+    turn = 0;
+    progress = false;
+    if (launch->order == Order::random) shuffle();
+  }
+}
+
+// Let others run until `from` can go on.
+EMULATION_UNSEEN inline void Block::wait(Thread& from) {
+  Thread* to = next();
+  if (to != &from) leave(from.fiber, to, false);
+}
+
+// Switch to a thread, which may not have begun, or to the host.
+EMULATION_UNSEEN inline void Block::leave(Fiber& from, Thread* to, bool for_ever) {
+  if (to && states[to->number] == State::unstarted) start(*to);
+  switch_fiber(from, to ? to->fiber : host, for_ever);
+}
+
+// What every stack begins with: run a thread, then those that have not begun, as long as they are next.
+[[noreturn]] EMULATION_UNSEEN inline void thread_entry() {
+  Block& block = *here().block;
+  arrived(here().thread->fiber, block.host.stack ? nullptr : &block.host);
+  for (;;) {
+    block.kernel(block.launch->arguments);
+    Thread& thread = *here().thread;
+    release(block.launch);
+    block.states[thread.number] = State::ended;
+    block.alive--;
+    block.warps[thread.warp()].ended |= 1u << thread.lane();
+    Thread* to = block.next();
+    const bool unstarted = to && block.states[to->number] == State::unstarted;
+    if (unstarted && !RACES_SOUGHT) {
+      block.give_stack(*to, thread.fiber.stack);
+    } else {
+      if (!RACES_SOUGHT) block.free_stacks[block.free_count++] = (thread.fiber.stack - block.stacks) / STACK_BYTES;
+      block.leave(thread.fiber, to, true);
+    }
+  }
+}
+
+EMULATION_UNSEEN inline void Block::start(Thread& thread) {
+  const unsigned stack = free_count ? free_stacks[--free_count] : stacks_used++;
+  char* bottom = stacks + stack * STACK_BYTES;
+  allow(bottom, STACK_BYTES);
+  give_stack(thread, bottom);
+  // Stacks begin at different offsets, lest all of them compete for the same lines of the caches.
+  prepare(thread.fiber.context, bottom, bottom + STACK_BYTES - stack % 32 * 320, thread_entry);
+}
+
+EMULATION_UNSEEN inline void Block::give_stack(Thread& thread, char* stack) {
+  *reinterpret_cast<Here*>(stack) = {this, &thread};
+  thread.fiber.stack = stack;
+  thread.fiber.stack_bytes = STACK_BYTES;
+  states[thread.number] = State::ready;
+}
+
+// Wait for all threads of the block; returns how many of them came with a true predicate.
+EMULATION_UNSEEN __attribute__((noinline)) inline int barrier(bool predicate, Place place) {
+  auto [block, thread] = here();
+  if (block->at_barrier == 0) block->barrier = place;
+  if (block->barrier.line() != place.line() || block->barrier.file_name() != place.file_name())
+    block->fail("thread %u is at __syncthreads in %s(%u) while others are at that in %s(%u)", thread->number,
+                place.file_name(), place.line(), block->barrier.file_name(), block->barrier.line());
+  block->at_barrier++;
+  block->votes += predicate;
+  block->states[thread->number] = State::at_barrier;
+  // Two points in turn, for a thread may come to the next barrier before another one has left this one.
+  char* point = &block->order_points[thread->barriers++ % 2];
+  release(point);
+  block->wait(*thread);
+  acquire(point);
+  return block->result;
+}
+
+// Run all threads of the block, on the stack of the host.
+EMULATION_UNSEEN inline void Block::run(unsigned long long seed) {
+  const uint3 extent = launch->block;
+  alive = size = extent.x * extent.y * extent.z;
+  turn = at_barrier = votes = stacks_used = free_count = 0;
+  progress = false;
+  random = (seed + 1) * 0x9e3779b97f4a7c15;
+  for (unsigned number = 0; number < size; number++) {
+    Thread& thread = threads[number];
+    thread.index = {number % extent.x, number / extent.x % extent.y, number / extent.x / extent.y};
+    thread.number = number;
+    thread.barriers = thread.first_copy = thread.copies_queued = thread.copy_groups = 0;
+    create_race_state(thread.fiber);
+    states[number] = State::unstarted;
+    order[number] = launch->order == Order::reverse ? size - 1 - number : number;
+  }
+  for (unsigned first = 0; first < size; first += WARP) {
+    const unsigned lanes = size - first;
+    warps[first / WARP] = {lanes < WARP ? (1u << lanes) - 1 : ~0u, 0, 0, 0};
+  }
+  if (launch->order == Order::random) shuffle();
+  adopt_host(host);
+  leave(host, next(), false);
+  for (unsigned number = 0; number < size; number++) destroy_race_state(threads[number].fiber);
+}
+
+EMULATION_UNSEEN inline void Block::shuffle() {
+  for (unsigned last = size - 1; last > 0; last--) {
+    random ^= random << 13;
+    random ^= random >> 7;
+    random ^= random << 17;
+    const unsigned other = (random >> 32) % (last + 1), number = order[last];
+    order[last] = order[other];
+    order[other] = number;
+  }
+}
+
+EMULATION_UNSEEN inline void Block::report_deadlock() {
+  unsigned waiting = 0;
+  const Thread* example = nullptr;
+  for (unsigned number = 0; number < size; number++) {
+    if (states[number] != State::in_collective) continue;
+    waiting++;
+    example = &threads[number];
+  }
+  char barriers[160] = "", collectives[160] = "";
+  if (at_barrier)
+    snprintf(barriers, sizeof barriers, ", %u wait at __syncthreads in %s(%u)", at_barrier, barrier.file_name(),
+             barrier.line());
+  if (example)
+    snprintf(collectives, sizeof collectives, ", %u wait in %s with mask 0x%08x in %s(%u)", waiting, example->call,
+             example->mask, example->place.file_name(), example->place.line());
+  report("deadlock: of %u threads %u have ended%s%s", size, size - alive, barriers, collectives);
+}
+
+EMULATION_UNSEEN inline void Block::report(const char* format, ...) {
+  va_list values;
+  va_start(values, format);
+  launch->fail(index, format, values);
+  va_end(values);
+}
+
+// Give the launch up, from a thread; the threads of the block are abandoned where they are.
+EMULATION_UNSEEN inline void Block::fail(const char* format, ...) {
+  va_list values;
+  va_start(values, format);
+  launch->fail(index, format, values);
+  va_end(values);
+  leave(here().thread->fiber, nullptr, true);
+  __builtin_unreachable();
+}
+
+}  // namespace emulation

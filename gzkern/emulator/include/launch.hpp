@@ -1,0 +1,37 @@
+// What Python asks for, and what it is told.
+#pragma once
+
+#include <atomic>
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "sanitizers.hpp"
+#include "vectors.hpp"
+
+namespace emulation {
+
+enum class Order : unsigned { forward, reverse, random };
+
+// gzkern/emulator/library.py has the same fields.
+struct Launch {
+  uint3 grid, block;
+  unsigned shared_bytes;
+  Order order;
+  unsigned seed;
+  unsigned late_copies;
+  unsigned workers;
+  void* memory;  // of `workers` Workers
+  void** arguments;
+  char message[512];
+  std::atomic<bool> failed;
+
+  // Give up, and keep the first reason of all blocks.
+  EMULATION_UNSEEN __attribute__((format(printf, 3, 0))) void fail(const uint3& block, const char* format,
+                                                                    va_list values) {
+    if (failed.exchange(true)) return;
+    const int length = snprintf(message, sizeof message, "block (%u, %u, %u): ", block.x, block.y, block.z);
+    vsnprintf(message + length, sizeof message - length, format, values);
+  }
+};
+
+}  // namespace emulation
