@@ -16,4 +16,4 @@ def forward(p: np.ndarray, targets: np.ndarray) -> np.ndarray:
 
 def backward(gradient: np.ndarray, p: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Dp (A, B) from the gradient of the scalar."""
-    return (p - targets) * (gradient * p.dtype.type(2 / p.size))
+    return (p - targets) * (gradient * p.dtype.type(2 / max(p.size, 1)))
