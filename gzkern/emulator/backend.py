@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import GzkernError
-from . import compiler
+from . import compiler, sanitizers
 from .library import CompiledKernel, Launch, Library
 
 ORDERS = ("forward", "reverse", "random")
@@ -66,7 +66,7 @@ class Emulator:
         compiler.find()
 
     @contextmanager
-    def settings(self, **changes: Any) -> Iterator[None]:
+    def settings(self, **changes: Any) -> Iterator[Emulator]:
         """Launch otherwise for a while, in all threads of Python.
 
         Args:
@@ -77,7 +77,7 @@ class Emulator:
         """
         before, self._settings = self._settings, replace(self._settings, **changes)
         try:
-            yield
+            yield self
         finally:
             self._settings = before
 
@@ -106,7 +106,7 @@ class Emulator:
                 library = self._library(file, self._settings.mode)
             if kernel not in library.kernels:
                 raise GzkernError(f"{file}: no kernel {kernel!r}; it has {', '.join(library.kernels)}")
-            function = self._functions[key] = self._function(library, library.kernels[kernel])
+            function = self._functions[key] = partial(self._launch, library, library.kernels[kernel])
         return function
 
     def compile_all(self, files: Iterable[str | Path], mode: str = "fast") -> dict[str | Path, float]:
@@ -128,49 +128,56 @@ class Emulator:
 
     def _library(self, file: str | Path, mode: str) -> Library:
         if (file, mode) not in self._libraries:
+            if mode != "fast":
+                sanitizers.require_runtime(mode)
             self._libraries[file, mode] = Library(compiler.compile_source(file, mode))
         return self._libraries[file, mode]
 
-    def _function(self, library: Library, kernel: CompiledKernel) -> Callable[..., None]:
-        def function(grid: tuple[int, ...], block: tuple[int, ...], args: Sequence[Any], shared_mem: int = 0) -> None:
-            threads = math.prod(block)
-            if not 0 < threads <= kernel.most_threads:
-                raise GzkernError(f"{kernel.name}: a block of {block} threads, expected 1 to {kernel.most_threads}")
-            if shared_mem > MOST_SHARED:
-                raise GzkernError(f"{kernel.name}: {shared_mem} bytes of shared memory, expected at most {MOST_SHARED}")
-            arguments = kernel.pack(args)
-            settings = self._settings
-            workers = _cores() if settings.mode == "fast" else 1
-            with self._lock:
-                launch = Launch(
-                    grid=(*grid, 1, 1)[:3],
-                    block=(*block, 1, 1)[:3],
-                    shared_bytes=shared_mem,
-                    order=ORDERS.index(settings.order),
-                    seed=settings.seed,
-                    late_copies=settings.late_copies,
-                    workers=workers,
-                    memory=_memory(library.worker_bytes, library.worker_alignment, workers),
-                    arguments=arguments,
-                )
-                kernel.run(launch)
-            if launch.failed:
-                raise GzkernError(f"{kernel.name}: {launch.message.decode(errors='replace')}")
+    def _launch(
+        self,
+        library: Library,
+        kernel: CompiledKernel,
+        grid: tuple[int, ...],
+        block: tuple[int, ...],
+        args: Sequence[Any],
+        shared_mem: int = 0,
+    ) -> None:
+        if not 0 < math.prod(block) <= kernel.most_threads:
+            raise GzkernError(f"{kernel.name}: a block of {block} threads, expected 1 to {kernel.most_threads}")
+        if not 0 <= shared_mem <= MOST_SHARED:
+            raise GzkernError(f"{kernel.name}: {shared_mem} bytes of shared memory, expected 0 to {MOST_SHARED}")
+        settings = self._settings
+        workers = _cores() if settings.mode == "fast" else 1
+        launch = Launch(
+            grid=(*grid, 1, 1)[:3],
+            block=(*block, 1, 1)[:3],
+            shared_bytes=shared_mem,
+            order=ORDERS.index(settings.order),
+            seed=settings.seed,
+            late_copies=settings.late_copies,
+            workers=workers,
+        )
+        with self._lock:
+            launch.memory = _memory(workers, library.worker_bytes, library.worker_alignment).address
+            kernel(launch, args)
+        if launch.has_failed:
+            raise GzkernError(f"{kernel.name}: {launch.message.decode(errors='replace')}")
 
-        return function
+
+class _Memory:
+    """Zeros, aligned; its pages appear as they are touched, and stay."""
+
+    def __init__(self, size: int, alignment: int):
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
+        self._begin = ctypes.c_char.from_buffer(mmap.mmap(-1, size + alignment, flags=flags))
+        self.address = -(-ctypes.addressof(self._begin) // alignment) * alignment
+
+
+@cache
+def _memory(workers: int, size: int, alignment: int) -> _Memory:
+    """What so many workers run blocks in: lent to one launch after the other, whatever its file."""
+    return _Memory(workers * size, alignment)
 
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@cache
-def _memory(size: int, alignment: int, workers: int) -> int:
-    """The address of memory for the stacks of so many workers: pages appear as they are touched, and stay."""
-    mapping = mmap.mmap(-1, workers * size + alignment, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE)
-    anchor = ctypes.c_char.from_buffer(mapping)
-    _anchors.append(anchor)
-    return -(-ctypes.addressof(anchor) // alignment) * alignment
-
-
-_anchors: list[Any] = []

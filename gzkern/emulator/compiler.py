@@ -21,22 +21,27 @@ from .translate import translate
 OLDEST = 12
 """The first major version of g++ with all of C++20 that the headers need."""
 
-MODES = ("fast", "asan", "tsan")
-
 _INCLUDE = Path(__file__).parent / "include"
 _COMMANDS = ("g++", *(f"g++-{version}" for version in range(20, OLDEST - 1, -1)))
 _COMMON = (
-    "-std=c++20 -march=native -ffp-contract=off -fno-math-errno -fno-trapping-math -fno-exceptions -fno-rtti "
-    "-shared -fPIC -pthread -fvisibility=hidden -fno-gnu-unique -Wno-unknown-pragmas "
-    "-fmax-errors=3 -fdiagnostics-color=never"
-).split()
-_MODE = {
-    "fast": "-O3 -Werror=frame-larger-than=32768".split(),
-    "asan": "-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined "
-    "-Werror=frame-larger-than=131072".split(),
-    "tsan": "-O1 -g -fsanitize=thread -Werror=frame-larger-than=131072".split(),
+    *("-std=c++20", "-shared", "-fPIC", "-pthread", "-fno-exceptions", "-fno-rtti"),
+    *("-march=native", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"),  # none changes a result
+    *("-fvisibility=hidden", "-fno-gnu-unique"),  # libraries in one process share nothing
+    *("-Wno-unknown-pragmas", "-fmax-errors=3", "-fdiagnostics-color=never"),
+)
+_MODES = {
+    # A frame must leave room on its stack, of which include/block.hpp says the size.
+    "fast": ("-O3", "-Werror=frame-larger-than=32768"),
+    "asan": (
+        *("-O1", "-g", "-fno-omit-frame-pointer", "-Werror=frame-larger-than=131072"),
+        *("-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"),
+    ),
+    "tsan": ("-O1", "-g", "-fsanitize=thread", "-Werror=frame-larger-than=32768"),
 }
 _KEEP_DAYS = 30
+
+
+MODES = tuple(_MODES)
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,7 @@ def compile_source(file: str | Path, mode: str) -> Path:
     compiler = find()
     code = source.load(file)
     text = translate(code)
-    command = [compiler.path, *_COMMON, *_MODE[mode], *_machine_flags(), f"-I{_INCLUDE}"]
+    command = [compiler.path, *_COMMON, *_MODES[mode], *_machine_flags(), f"-I{_INCLUDE}"]
     key = hashlib.sha256("\0".join([text, _headers(), compiler.version, *command, _cpu()]).encode()).hexdigest()[:24]
     library = cache_folder() / f"{Path(code.name).stem}-{mode}-{key}.so"
     if library.exists():

@@ -29,7 +29,7 @@ class Launch(ctypes.Structure):
         ("memory", ctypes.c_void_p),
         ("arguments", ctypes.POINTER(ctypes.c_void_p)),
         ("message", ctypes.c_char * 512),
-        ("failed", ctypes.c_bool),
+        ("has_failed", ctypes.c_uint),
     )
 
 
@@ -53,32 +53,32 @@ class CompiledKernel:
     most_threads: int
     run: Any
 
-    def pack(self, arguments: Sequence[Any]) -> Any:
-        """What the kernel reads its parameters from: an address for each.
+    def __call__(self, launch: Launch, arguments: Sequence[Any]) -> None:
+        """Launch with these arguments; ``launch`` says all the rest, and afterwards whether it failed.
 
         Raises:
-            GzkernError: number, kinds or types differ from the kernel's parameters.
+            GzkernError: number, kinds or types of the arguments differ from the kernel's parameters.
         """
         if len(arguments) != len(self.parameters):
             raise GzkernError(f"{self.name}: {len(arguments)} arguments, expected {len(self.parameters)}")
         values = [self._value(*pair) for pair in enumerate(arguments)]
-        packed = (ctypes.c_void_p * len(values))(*(ctypes.addressof(value) for value in values))
-        packed.values = values  # type: ignore[attr-defined]  # live as long
-        return packed
+        launch.arguments = (ctypes.c_void_p * len(values))(*map(ctypes.addressof, values))
+        self.run(launch)
 
     def _value(self, position: int, argument: Any) -> Any:
+        """The argument as C has it."""
         expected = self.parameters[position]
         if isinstance(argument, np.ndarray):
-            got, value = f"P{_code(argument.dtype)}", ctypes.c_void_p(argument.ctypes.data)
+            got = f"P{_code(argument.dtype)}"
         elif isinstance(argument, np.generic):
-            got, value = f"V{_code(argument.dtype)}", ctypes.create_string_buffer(argument.tobytes(), 8)
+            got = f"V{_code(argument.dtype)}"
         else:
-            raise GzkernError(
-                f"{self.name}: argument {position} is {type(argument).__name__}, expected a NumPy array or scalar"
-            )
-        if got != expected and not (expected == "P?0" and got[0] == "P"):
+            got = type(argument).__name__
+        if got != expected and (expected, got[0]) != ("P?0", "P"):
             raise GzkernError(f"{self.name}: argument {position} is {_words(got)}, expected {_words(expected)}")
-        return value
+        if isinstance(argument, np.ndarray):
+            return ctypes.c_void_p(argument.ctypes.data)
+        return ctypes.create_string_buffer(argument.tobytes(), argument.itemsize)
 
 
 class Library:
@@ -86,7 +86,7 @@ class Library:
 
     def __init__(self, path: Path):
         self._library = ctypes.CDLL(str(path))
-        self.worker_bytes, self.worker_alignment = (ctypes.c_size_t * 2).in_dll(self._library, "emulation_worker_bytes")
+        self.worker_bytes, self.worker_alignment = (ctypes.c_size_t * 2).in_dll(self._library, "emulation_worker")
         self.kernels: dict[str, CompiledKernel] = {}
         entries = ctypes.cast(self._library.emulation_kernels, ctypes.POINTER(_Entry))
         position = 0
@@ -104,5 +104,9 @@ def _code(dtype: np.dtype) -> str:
 
 
 def _words(code: str) -> str:
-    what = "an array" if code[0] == "P" else "a scalar"
-    return what if code[1] == "?" else f"{what} of {np.dtype('?' if code[1] == 'b' else code[1:])}"
+    if code[1:] not in _NUMBERS:
+        return "an array" if code == "P?0" else code
+    return f"{'an array' if code[0] == 'P' else 'a scalar'} of {_NUMBERS[code[1:]]}"
+
+
+_NUMBERS = {_code(np.dtype(letter)): np.dtype(letter).name for letter in "?bBhHiIqQefd"}

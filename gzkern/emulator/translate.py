@@ -34,8 +34,8 @@ def translate(source: Source) -> str:
             "write __shared__ [__align__(n)] T name[size]..; or extern __shared__ [__align__(n)] T name[];"
         )
     bounds = {name: threads.strip() for threads, name in _BOUNDS.findall(text)}
-    entries = ", ".join(f"EMULATION_KERNEL({name}, {bounds.get(name, 1024)})" for name in source.kernels)
-    return f'#include "cuda.hpp"\n{text}\n#line 1 "the table of kernels"\nEMULATION_TABLE({entries})\n'
+    entries = "".join(f"EMULATION_KERNEL({name}, {bounds.get(name, 1024)}), " for name in source.kernels)
+    return f'#include "cuda.hpp"\n{text}\n#line 1 "the table of kernels"\nEMULATION_TABLE({entries} {{}})\n'
 
 
 def _place(text: str, offset: int) -> str:

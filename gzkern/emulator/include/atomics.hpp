@@ -4,71 +4,46 @@
 // hands data over by fence and atomic would look racy. A missing __threadfence is not found.
 #pragma once
 
-#include <atomic>
-
 namespace emulation {
 
 template <class T, class Update>
 T update_atomically(T* address, Update update) {
-  std::atomic_ref<T> target(*address);
-  T before = target.load();
-  while (!target.compare_exchange_weak(before, update(before))) {
-  }
+  T before, after;
+  __atomic_load(address, &before, __ATOMIC_SEQ_CST);
+  do {
+    after = update(before);
+  } while (!__atomic_compare_exchange(address, &before, &after, true, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
   return before;
 }
 
-// Lets the other argument be converted, as CUDA's overloads do.
+// A parameter that does not take part in the choice of T, so that atomicAdd(unsigned*, 1) is one of unsigned numbers.
 template <class T>
-using Plain = std::type_identity_t<T>;
+struct Given {
+  using type = T;
+};
 
 }  // namespace emulation
 
-template <class T>
-T atomicAdd(T* address, emulation::Plain<T> value) {
-  return emulation::update_atomically(address, [value](T before) { return before + value; });
-}
+#define EMULATION_ATOMIC(name, expression)                                                       \
+  template <class T>                                                                             \
+  T name(T* address, typename emulation::Given<T>::type value) {                                 \
+    return emulation::update_atomically(address, [value](T before) -> T { return expression; }); \
+  }
+EMULATION_ATOMIC(atomicAdd, before + value)
+EMULATION_ATOMIC(atomicSub, before - value)
+EMULATION_ATOMIC(atomicMin, value < before ? value : before)
+EMULATION_ATOMIC(atomicMax, before < value ? value : before)
+EMULATION_ATOMIC(atomicAnd, before & value)
+EMULATION_ATOMIC(atomicOr, before | value)
+EMULATION_ATOMIC(atomicXor, before ^ value)
+EMULATION_ATOMIC(atomicExch, value)
+#undef EMULATION_ATOMIC
 
 template <class T>
-T atomicSub(T* address, emulation::Plain<T> value) {
-  return emulation::update_atomically(address, [value](T before) { return before - value; });
+T atomicCAS(T* address, typename emulation::Given<T>::type expected, typename emulation::Given<T>::type value) {
+  return emulation::update_atomically(address, [=](T before) { return before == expected ? value : before; });
 }
 
-template <class T>
-T atomicMax(T* address, emulation::Plain<T> value) {
-  return emulation::update_atomically(address, [value](T before) { return before < value ? value : before; });
-}
-
-template <class T>
-T atomicMin(T* address, emulation::Plain<T> value) {
-  return emulation::update_atomically(address, [value](T before) { return value < before ? value : before; });
-}
-
-template <class T>
-T atomicAnd(T* address, emulation::Plain<T> value) {
-  return emulation::update_atomically(address, [value](T before) { return before & value; });
-}
-
-template <class T>
-T atomicOr(T* address, emulation::Plain<T> value) {
-  return emulation::update_atomically(address, [value](T before) { return before | value; });
-}
-
-template <class T>
-T atomicXor(T* address, emulation::Plain<T> value) {
-  return emulation::update_atomically(address, [value](T before) { return before ^ value; });
-}
-
-template <class T>
-T atomicExch(T* address, emulation::Plain<T> value) {
-  return std::atomic_ref<T>(*address).exchange(value);
-}
-
-template <class T>
-T atomicCAS(T* address, emulation::Plain<T> expected, emulation::Plain<T> value) {
-  std::atomic_ref<T>(*address).compare_exchange_strong(expected, value);
-  return expected;
-}
-
-inline void __threadfence() { std::atomic_signal_fence(std::memory_order_seq_cst); }
+inline void __threadfence() { __atomic_signal_fence(__ATOMIC_SEQ_CST); }
 inline void __threadfence_block() { __threadfence(); }
 inline void __threadfence_system() { __threadfence(); }

@@ -18,7 +18,7 @@ namespace emulation {
 using Place = std::source_location;
 
 constexpr unsigned MOST_THREADS = 1024, WARP = 32;
-constexpr size_t STACK_BYTES = SANITIZED ? 256 << 10 : 64 << 10;  // compiler.py bounds the frames of functions by it
+constexpr size_t STACK_BYTES = ADDRESSES_CHECKED ? 256 << 10 : 64 << 10;  // compiler.py bounds the frames of functions by it
 
 constexpr unsigned MOST_COPIES = 128;  // that a thread may have under way
 struct Copy;
@@ -75,7 +75,8 @@ struct Block {
 
   unsigned stacks_used, free_stacks[MOST_THREADS], free_count;
 
-  void run(unsigned long long seed);
+  void begin(Launch& launch, void (*kernel)(void**), char* stacks, SharedMemory& shared, Copy (*copies)[MOST_COPIES]);
+  void run(unsigned long long number);
   Thread* next();
   void wait(Thread& from);
   void leave(Fiber& from, Thread* to, bool for_ever);
@@ -106,7 +107,7 @@ EMULATION_UNSEEN inline Thread* Block::next() {
         return &threads[number];
       }
     }
-    if (alive == 0 || launch->failed.load(std::memory_order_relaxed)) return nullptr;
+    if (alive == 0 || launch->failed()) return nullptr;
     if (at_barrier == size) {
       at_barrier = 0;
       result = votes;
@@ -141,7 +142,6 @@ EMULATION_UNSEEN inline void Block::leave(Fiber& from, Thread* to, bool for_ever
   for (;;) {
     block.kernel(block.launch->arguments);
     Thread& thread = *here().thread;
-    release(block.launch);
     block.states[thread.number] = State::ended;
     block.alive--;
     block.warps[thread.warp()].ended |= 1u << thread.lane();
@@ -167,6 +167,7 @@ EMULATION_UNSEEN inline void Block::start(Thread& thread) {
 
 EMULATION_UNSEEN inline void Block::give_stack(Thread& thread, char* stack) {
   *reinterpret_cast<Here*>(stack) = {this, &thread};
+  thread.barriers = thread.first_copy = thread.copies_queued = thread.copy_groups = 0;
   thread.fiber.stack = stack;
   thread.fiber.stack_bytes = STACK_BYTES;
   states[thread.number] = State::ready;
@@ -190,30 +191,49 @@ EMULATION_UNSEEN __attribute__((noinline)) inline int barrier(bool predicate, Pl
   return block->result;
 }
 
-// Run all threads of the block, on the stack of the host.
-EMULATION_UNSEEN inline void Block::run(unsigned long long seed) {
-  const uint3 extent = launch->block;
-  alive = size = extent.x * extent.y * extent.z;
+// Get ready for blocks of a launch.
+EMULATION_UNSEEN inline void Block::begin(Launch& launch, void (*kernel)(void**), char* stacks, SharedMemory& shared,
+                                          Copy (*copies)[MOST_COPIES]) {
+  this->launch = &launch;
+  this->kernel = kernel;
+  this->stacks = stacks;
+  this->shared = &shared;
+  this->copies = copies;
+  const uint3 extent = launch.block;
+  size = extent.x * extent.y * extent.z;
+  for (unsigned number = 0; number < size; number++) {
+    threads[number].index = {number % extent.x, number / extent.x % extent.y, number / extent.x / extent.y};
+    threads[number].number = number;
+    order[number] = launch.order == Order::reverse ? size - 1 - number : number;
+  }
+  host = {};
+  adopt_host(host);
+}
+
+// Run all threads of a block, on the stack of the host.
+EMULATION_UNSEEN inline void Block::run(unsigned long long number) {
+  const uint3 grid = launch->grid;
+  index = {static_cast<unsigned>(number % grid.x), static_cast<unsigned>(number / grid.x % grid.y),
+           static_cast<unsigned>(number / grid.x / grid.y)};
+  forget_accesses(stacks, stacks_used * STACK_BYTES);
+  alive = size;
   turn = at_barrier = votes = stacks_used = free_count = 0;
   progress = false;
-  random = (seed + 1) * 0x9e3779b97f4a7c15;
-  for (unsigned number = 0; number < size; number++) {
-    Thread& thread = threads[number];
-    thread.index = {number % extent.x, number / extent.x % extent.y, number / extent.x / extent.y};
-    thread.number = number;
-    thread.barriers = thread.first_copy = thread.copies_queued = thread.copy_groups = 0;
-    create_race_state(thread.fiber);
-    states[number] = State::unstarted;
-    order[number] = launch->order == Order::reverse ? size - 1 - number : number;
+  random = (launch->seed + 1) * 0x9e3779b97f4a7c15 ^ (number + 1) * 0xd1b54a32d192ed03;
+  for (unsigned thread = 0; thread < size; thread++) {
+    states[thread] = State::unstarted;
+    create_race_state(threads[thread].fiber);
   }
-  for (unsigned first = 0; first < size; first += WARP) {
-    const unsigned lanes = size - first;
-    warps[first / WARP] = {lanes < WARP ? (1u << lanes) - 1 : ~0u, 0, 0, 0};
-  }
+  for (unsigned first = 0; first < size; first += WARP)
+    warps[first / WARP] = {size - first < WARP ? (1u << (size - first)) - 1 : ~0u, 0, 0, 0};
   if (launch->order == Order::random) shuffle();
-  adopt_host(host);
   leave(host, next(), false);
-  for (unsigned number = 0; number < size; number++) destroy_race_state(threads[number].fiber);
+  for (unsigned thread = 0; thread < size; thread++) {
+    switch_race_state(threads[thread].fiber);  // as that thread, whether it has ended or was abandoned
+    release(launch);                           // order what it did before what the host does after the launch
+    switch_race_state(host);
+    destroy_race_state(threads[thread].fiber);
+  }
 }
 
 EMULATION_UNSEEN inline void Block::shuffle() {

@@ -7,6 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "sanitizers.hpp"
+
 #if !defined(__x86_64__) && !defined(EMULATION_UCONTEXT)
 #define EMULATION_UCONTEXT
 #endif
@@ -21,7 +23,7 @@ struct Context {
 };
 
 // Let `context` begin with `entry`, which never returns, on a stack that ends at `top`.
-inline void prepare(Context& context, char* bottom, char* top, void (*entry)()) {
+EMULATION_UNSEEN inline void prepare(Context& context, char* bottom, char* top, void (*entry)()) {
   getcontext(&context.context);
   context.context.uc_stack.ss_sp = bottom;
   context.context.uc_stack.ss_size = top - bottom;
@@ -29,7 +31,7 @@ inline void prepare(Context& context, char* bottom, char* top, void (*entry)()) 
   makecontext(&context.context, entry, 0);
 }
 
-inline void switch_context(Context& from, Context& to) { swapcontext(&from.context, &to.context); }
+EMULATION_UNSEEN inline void switch_context(Context& from, Context& to) { swapcontext(&from.context, &to.context); }
 
 inline uintptr_t stack_pointer() { return reinterpret_cast<uintptr_t>(__builtin_frame_address(0)); }
 
@@ -73,7 +75,7 @@ emulation_switch:
 )");
 
 // Let `context` begin with `entry`, which never returns, on a stack that ends at `top`, a multiple of 16.
-inline void prepare(Context& context, char*, char* top, void (*entry)()) {
+EMULATION_UNSEEN inline void prepare(Context& context, char*, char* top, void (*entry)()) {
   void** slot = reinterpret_cast<void**>(top);
   *--slot = nullptr;  // where entry would return to: the end for those who walk the stack
   *--slot = reinterpret_cast<void*>(entry);
@@ -81,7 +83,7 @@ inline void prepare(Context& context, char*, char* top, void (*entry)()) {
   context.stack_pointer = slot;
 }
 
-inline void switch_context(Context& from, Context& to) { emulation_switch(&from, &to); }
+EMULATION_UNSEEN inline void switch_context(Context& from, Context& to) { emulation_switch(&from, &to); }
 
 inline uintptr_t stack_pointer() {
   uintptr_t pointer;

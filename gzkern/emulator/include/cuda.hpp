@@ -3,10 +3,8 @@
 
 #include "async_copy.hpp"
 #include "atomics.hpp"
-#include "block.hpp"
-#include "grid.hpp"
+#include "table.hpp"
 #include "intrinsics.hpp"
-#include "shared.hpp"
 #include "tensor_core.hpp"
 #include "vectors.hpp"
 #include "warp.hpp"

@@ -1,7 +1,6 @@
 // What Python asks for, and what it is told.
 #pragma once
 
-#include <atomic>
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -20,15 +19,17 @@ struct Launch {
   unsigned seed;
   unsigned late_copies;
   unsigned workers;
-  void* memory;  // of `workers` Workers
+  void* memory;  // of so many Workers
   void** arguments;
   char message[512];
-  std::atomic<bool> failed;
+  unsigned has_failed;
+
+  EMULATION_UNSEEN bool failed() const { return __atomic_load_n(&has_failed, __ATOMIC_ACQUIRE); }
 
   // Give up, and keep the first reason of all blocks.
   EMULATION_UNSEEN __attribute__((format(printf, 3, 0))) void fail(const uint3& block, const char* format,
                                                                     va_list values) {
-    if (failed.exchange(true)) return;
+    if (__atomic_exchange_n(&has_failed, 1, __ATOMIC_ACQ_REL)) return;
     const int length = snprintf(message, sizeof message, "block (%u, %u, %u): ", block.x, block.y, block.z);
     vsnprintf(message + length, sizeof message - length, format, values);
   }

@@ -21,10 +21,10 @@
 
 namespace emulation {
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr bool SANITIZED = true;
+#ifdef __SANITIZE_ADDRESS__
+constexpr bool ADDRESSES_CHECKED = true;
 #else
-constexpr bool SANITIZED = false;
+constexpr bool ADDRESSES_CHECKED = false;
 #endif
 #ifdef __SANITIZE_THREAD__
 constexpr bool RACES_SOUGHT = true;  // every CUDA thread is a fiber of ThreadSanitizer, on a stack of its own

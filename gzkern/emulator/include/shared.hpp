@@ -13,7 +13,8 @@ namespace emulation {
 
 constexpr unsigned MOST_STATIC_SHARED = 48 << 10, MOST_SHARED = 227 << 10;  // bytes of a block
 constexpr unsigned MOST_VARIABLES = 64, VARIABLE_GRAIN = 128;
-constexpr unsigned RED_ZONE = SANITIZED ? 256 : 0;  // forbidden bytes around each variable
+constexpr unsigned PAGE = 4096;
+constexpr unsigned RED_ZONE = ADDRESSES_CHECKED ? 256 : 0;  // forbidden bytes around each variable
 
 // One for each declaration, and for each instance of a template: its address is what counts.
 struct SharedVariable {};
@@ -26,21 +27,22 @@ struct SharedMemory {
   unsigned count, end;  // variables, and bytes that they take
   unsigned static_bytes, dynamic_bytes;
   char* dynamic;
-  alignas(4096) char bytes[MOST_SHARED + (MOST_VARIABLES + 2) * (RED_ZONE + VARIABLE_GRAIN)];
+  alignas(PAGE) char bytes[(MOST_SHARED + (MOST_VARIABLES + 2) * (RED_ZONE + VARIABLE_GRAIN) + PAGE - 1) / PAGE * PAGE];
 
   // Begin a block with nothing but the dynamic part.
   EMULATION_UNSEEN void reset(unsigned dynamic_bytes) {
+    forget_accesses(bytes, sizeof bytes);
     forbid(bytes, sizeof bytes);
     count = end = static_bytes = 0;
     this->dynamic_bytes = dynamic_bytes;
     dynamic = place(dynamic_bytes, 16);
   }
 
-  // The next range, unset. Under a sanitizer it is aligned as demanded and no better, so that a missing __align__
+  // The next range, unset. Under AddressSanitizer it is aligned as demanded and no better, so that a missing __align__
   // shows; but to 8 bytes, the grain of what can be forbidden.
   EMULATION_UNSEEN char* place(unsigned size, unsigned alignment) {
     end = (end + RED_ZONE + VARIABLE_GRAIN - 1) / VARIABLE_GRAIN * VARIABLE_GRAIN;
-    if (SANITIZED) end += alignment < 8 ? 8 : alignment;
+    if (ADDRESSES_CHECKED) end += alignment < 8 ? 8 : alignment;
     char* address = bytes + end;
     end += size;
     allow(address, size);

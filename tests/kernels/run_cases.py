@@ -1,0 +1,69 @@
+"""Prove cases in this process, a line for each: for runs under a sanitizer, of the host or of a GPU.
+
+python tests/kernels/run_cases.py [--device cuda] [--mode asan|tsan] [--quick] [ID…]
+
+The sanitizers of the emulated device need their runtime from the process's start: see gzkern/emulator/sanitizers.py.
+"""
+
+import argparse
+import sys
+import traceback
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import harness
+from collect import all_cases
+
+
+def main(arguments=None):
+    options = parse(arguments)
+    cases = [case for case in all_cases() if not options.ids or case.id in options.ids]
+    cases = [case for case in cases if case.quick or not options.quick]
+    unknown = set(options.ids) - {case.id for case in cases}
+    if unknown:
+        print(f"no such cases: {', '.join(sorted(unknown))}")
+        return 2
+    if options.mode == "asan":
+        harness.GUARD = 0  # arrays begin and end where their memory does, and AddressSanitizer guards them
+    failed = 0
+    with device(options) as backend:
+        for case in cases:
+            try:
+                print(case.id, f"passed {harness.prove(case, backend):.3g}", flush=True)
+            except Exception:
+                failed += 1
+                print(case.id, "FAILED", flush=True)
+                traceback.print_exc()
+    print(f"{len(cases) - failed} of {len(cases)} cases passed")
+    return 1 if failed else 0
+
+
+def device(options):
+    if options.device == "cuda":
+        from contextlib import nullcontext
+
+        from gzkern.cuda.device import Cuda, require
+
+        require()
+        return nullcontext(Cuda(0))
+    from gzkern.emulator import backend
+
+    return backend.settings(mode=options.mode, order=options.order, seed=options.seed, late_copies=options.late_copies)
+
+
+def parse(arguments):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("ids", nargs="*", metavar="ID", help="of cases (default: all)")
+    parser.add_argument("--device", choices=("emulated", "cuda"), default="emulated")
+    parser.add_argument("--quick", action="store_true", help="the quick cases alone")
+    emulated = parser.add_argument_group("on the emulated device")
+    emulated.add_argument("--mode", choices=("fast", "asan", "tsan"), default="fast")
+    emulated.add_argument("--order", choices=("forward", "reverse", "random"), default="forward")
+    emulated.add_argument("--seed", type=int, default=0)
+    emulated.add_argument("--late-copies", action="store_true")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

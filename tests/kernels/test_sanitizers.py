@@ -1,0 +1,102 @@
+"""The kernels under AddressSanitizer with UBSan, and those with shared memory under ThreadSanitizer.
+
+A process a .cu file and mode, two or more at a time. ``make test`` takes the quick cases, and of ThreadSanitizer one a
+file; the slow tests are all cases, and one of every kernel.
+"""
+
+from pathlib import Path
+
+import pytest
+from collect import all_cases
+from subprocesses import require, start_all
+
+from gzkern.cuda import source
+
+RUN_CASES = str(Path(__file__).with_name("run_cases.py"))
+SEED = "1"
+
+
+def file_of(case):
+    """The .cu file whose stem the kernel's name begins with."""
+    return max((stem for stem in source.stems() if case.kernel.startswith(stem)), key=len, default="fragments")
+
+
+def by_file(cases):
+    files = {}
+    for case in cases:
+        files.setdefault(file_of(case), []).append(case)
+    return files
+
+
+def first(cases):
+    """The first case of every kernel."""
+    return list({case.kernel: case for case in reversed(cases)}.values())[::-1]
+
+
+CASES = by_file(all_cases())
+SHARED = by_file(case for case in all_cases() if case.shared and case.quick)
+SELECTIONS = {
+    "asan-quick": {file: [case for case in cases if case.quick] for file, cases in CASES.items()},
+    "asan-all": CASES,
+    "tsan-quick": {file: cases[:1] for file, cases in SHARED.items()},
+    "tsan-all": {file: first(cases) for file, cases in SHARED.items()},
+}
+
+
+def each(selection):
+    return pytest.mark.parametrize(("selection", "file"), [(selection, file) for file in SELECTIONS[selection]])
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _compiler(gxx):
+    pass
+
+
+@pytest.fixture(scope="module")
+def runs(request):
+    """The processes of all tests of this session, under way."""
+    tests = [item.callspec.params for item in request.session.items if "runs" in getattr(item, "fixturenames", ())]
+    commands = {}
+    for selection, file in ((test["selection"], test["file"]) for test in tests):
+        mode = selection.partition("-")[0]
+        ids = [case.id for case in SELECTIONS[selection][file]]
+        order = ("--order", "random", "--seed", SEED, "--late-copies")
+        commands[selection, file] = (mode, RUN_CASES, "--mode", mode, *order, *ids)
+    return start_all(commands)
+
+
+def assert_nothing_found(selection, file, runs):
+    require(selection.partition("-")[0])
+    process = runs[selection, file].result()
+    assert process.returncode == 0, process.stdout[-10000:]
+    assert "cases passed" in process.stdout
+
+
+@each("asan-quick")
+def test_address_sanitizer(selection, file, runs):
+    assert_nothing_found(selection, file, runs)
+
+
+@each("tsan-quick")
+def test_thread_sanitizer(selection, file, runs):
+    assert_nothing_found(selection, file, runs)
+
+
+@pytest.mark.slow
+@each("asan-all")
+def test_address_sanitizer_on_all_cases(selection, file, runs):
+    assert_nothing_found(selection, file, runs)
+
+
+@pytest.mark.slow
+@each("tsan-all")
+def test_thread_sanitizer_on_every_kernel(selection, file, runs):
+    assert_nothing_found(selection, file, runs)
+
+
+def test_every_kernel_with_shared_memory_has_a_small_case():
+    """Else ThreadSanitizer would leave it out."""
+    left_out = {case.kernel for case in all_cases() if case.shared} - {
+        case.kernel for cases in SHARED.values() for case in cases
+    }
+    assert not left_out

@@ -1,0 +1,134 @@
+"""The emulated device finds bugs: each kernel of bugs.cu with its bug, and none in its corrected form.
+
+As a script (``MODE KERNEL``) it runs one kernel under a sanitizer, corrected and then with its bug.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gzkern.cuda.launch import Geometry, Kernel
+from gzkern.emulator import backend
+from gzkern.errors import GzkernError
+
+FILE = Path(__file__).with_name("bugs.cu")
+THREADS = 64
+ORDERS = [{"order": "forward"}, {"order": "reverse"}, {"order": "random", "seed": 1}]
+BLOCKS = {"bugs_race_between_blocks": 2}
+DYNAMIC = {"bugs_dynamic_shared_index": THREADS, "bugs_unset_shared_memory": THREADS + 1}
+
+ASAN = {  # what the report says, besides the file
+    "bugs_global_index": "heap-buffer-overflow",
+    "bugs_static_shared_index": "use-after-poison",
+    "bugs_shared_row_index": "index 8 out of bounds",
+    "bugs_dynamic_shared_index": "use-after-poison",
+    "bugs_local_index": "index 8 out of bounds",
+    "bugs_misaligned_vector": "misaligned address",
+    "bugs_unaligned_tile": "misaligned address",
+}
+TSAN = (
+    "bugs_missing_barrier",
+    "bugs_missing_second_barrier",
+    "bugs_missing_syncwarp",
+    "bugs_race_between_blocks",
+)
+SCHEDULER = {
+    "bugs_divergent_barrier": "deadlock: of 64 threads 16 have ended, 48 wait at __syncthreads",
+    "bugs_two_barriers": r"is at __syncthreads in .*bugs\.cu\(\d+\) while others are at that in .*bugs\.cu\(\d+\)",
+    "bugs_wrong_mask": "__shfl_xor_sync.* mask 0x0000fffe",
+    "bugs_ended_lanes": "__shfl_xor_sync.* with mask 0xffffffff",
+    "bugs_lane_outside_mask": r"to read lane \d+, which is not in the mask 0x0000ffff",
+    "bugs_trap": r"__trap\(\) in .*bugs\.cu\(\d+\), reached by thread 7",
+}
+
+
+def run(kernel, correct, **settings):
+    """y of one launch; both arrays end where their memory does."""
+    x, y = np.arange(1, THREADS + 1, dtype=np.float32), np.full(THREADS, -1, np.float32)
+    geometry = Geometry((BLOCKS.get(kernel, 1),), (THREADS,), 4 * DYNAMIC.get(kernel, 0))
+    with backend.settings(**settings):
+        Kernel(FILE, kernel)(backend, geometry, x, y, np.int32(correct))
+    return y
+
+
+def results(kernel, correct, **settings):
+    """y in every order of the threads."""
+    return [run(kernel, correct, **order, **settings) for order in ORDERS]
+
+
+def agree(several):
+    return all(np.array_equal(several[0], other, equal_nan=True) for other in several)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _compiler(gxx):
+    pass
+
+
+@pytest.mark.parametrize("kernel", ["bugs_missing_barrier", "bugs_missing_second_barrier", "bugs_missing_syncwarp"])
+def test_orders_of_threads_disagree_without_a_barrier(kernel):
+    assert not agree(results(kernel, correct=False))
+    assert agree(results(kernel, correct=True))
+
+
+def test_late_copies_show_a_missing_wait():
+    kernel, expected = "bugs_missing_wait", np.arange(THREADS, 0, -1, dtype=np.float32)
+    np.testing.assert_array_equal(run(kernel, correct=False), expected)  # early copies hide it
+    assert np.isnan(run(kernel, correct=False, late_copies=True)).all()
+    np.testing.assert_array_equal(run(kernel, correct=True, late_copies=True), expected)
+
+
+def test_unset_shared_memory_is_nan():
+    assert np.isnan(run("bugs_unset_shared_memory", correct=False)).all()
+    assert not np.isnan(run("bugs_unset_shared_memory", correct=True)).any()
+
+
+@pytest.mark.parametrize("kernel", SCHEDULER)
+@pytest.mark.parametrize("settings", ORDERS, ids=lambda settings: settings["order"])
+def test_scheduler_reports(kernel, settings):
+    run(kernel, correct=True, **settings)
+    with pytest.raises(GzkernError, match=rf"{kernel}: block \(0, 0, 0\): .*{SCHEDULER[kernel]}"):
+        run(kernel, correct=False, **settings)
+    run(kernel, correct=True, **settings)  # nothing is left of the failure
+
+
+@pytest.fixture(scope="module")
+def reports(request):
+    """What the sanitizers' processes that this session's tests ask for said."""
+    from subprocesses import start_all
+
+    asked = [item.callspec.params for item in request.session.items if "reports" in getattr(item, "fixturenames", ())]
+    keys = [(params["mode"], params["kernel"]) for params in asked]
+    backend.compile_all([FILE], "asan")
+    backend.compile_all([FILE], "tsan")
+    return start_all({key: (key[0], __file__, *key) for key in keys})
+
+
+@pytest.mark.parametrize(
+    ("mode", "kernel"), [*(("asan", kernel) for kernel in ASAN), *(("tsan", kernel) for kernel in TSAN)]
+)
+def test_sanitizer_reports(mode, kernel, reports):
+    from subprocesses import require
+
+    require(mode)
+    report = reports[mode, kernel].result().stdout
+    before, corrected, after = report.partition("corrected form passed")
+    assert corrected, before
+    assert "ERROR" not in before
+    assert "WARNING" not in before
+    assert ASAN.get(kernel, "data race") in after, report
+    assert "bugs.cu" in after
+    assert "bug missed" not in after or mode == "tsan"  # which goes on
+
+
+def main(mode, kernel):
+    run(kernel, correct=True, mode=mode)
+    print("corrected form passed", flush=True)
+    run(kernel, correct=False, mode=mode)
+    print("bug missed", flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
