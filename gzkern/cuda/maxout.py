@@ -1,0 +1,38 @@
+"""Maxout with two pieces, rows 2j and 2j + 1 of its input, and its code; ``kernels/maxout.cu``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .. import check
+from ..errors import InputError
+from .launch import Kernel, backend_of, elementwise, require_size
+
+FORWARD = Kernel("maxout", "maxout_forward")
+BACKWARD = Kernel("maxout", "maxout_backward")
+
+
+def forward(x: Any) -> tuple[Any, Any]:
+    """The larger pieces of x (2U, B) float32 as y (U, B), and its uint8 code; NaN passes, with code 0."""
+    backend = backend_of("maxout", x=x)
+    check.shape("maxout", "x", x, (None, None))
+    rows, B = x.shape
+    if rows % 2:
+        raise InputError(f"maxout: x has {rows} rows, expected an even number (two pieces a unit)")
+    y, code = backend.empty((rows // 2, B)), backend.empty((rows // 2, B), np.uint8)
+    FORWARD(backend, elementwise(y.size), x, y, code, np.uint32(y.size), np.uint32(B))
+    return y, code
+
+
+def backward(gradient: Any, code: Any) -> Any:
+    """The gradient of y (U, B), by its code, as (2U, B)."""
+    backend = backend_of("maxout", {"code": np.uint8}, gradient=gradient, code=code)
+    check.shape("maxout", "gradient", gradient, (None, None))
+    check.shape("maxout", "code", code, gradient.shape)
+    units, B = gradient.shape
+    require_size("maxout", "the gradient of x", (2 * units, B))
+    dx = backend.empty((2 * units, B))
+    BACKWARD(backend, elementwise(gradient.size), gradient, code, dx, np.uint32(gradient.size), np.uint32(B))
+    return dx

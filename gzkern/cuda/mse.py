@@ -1,0 +1,35 @@
+"""Mean squared error over batch × answers; ``kernels/mse.cu``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .. import check
+from .launch import Geometry, Kernel, backend_of, elementwise
+
+FORWARD = Kernel("mse", "mse_forward")
+BACKWARD = Kernel("mse", "mse_backward")
+
+_ONE_BLOCK = Geometry((1,), (256,))
+
+
+def forward(p: Any, targets: Any) -> Any:
+    """The mean of (p − targets)², both (A, B) float32, as an array of shape (); NaN where there is nothing."""
+    backend = backend_of("mse", p=p, targets=targets)
+    check.shape("mse", "targets", targets, p.shape)
+    loss = backend.empty(())
+    FORWARD(backend, _ONE_BLOCK, p, targets, loss, np.uint32(p.size))
+    return loss
+
+
+def backward(gradient: Any, p: Any, targets: Any) -> Any:
+    """Dp (A, B) from the gradient of the scalar, an array of shape ()."""
+    backend = backend_of("mse", gradient=gradient, p=p, targets=targets)
+    check.shape("mse", "gradient", gradient, ())
+    check.shape("mse", "targets", targets, p.shape)
+    dp = backend.empty(p.shape)
+    two_over_n = np.float32(2 / max(p.size, 1))
+    BACKWARD(backend, elementwise(p.size), gradient, p, targets, dp, np.uint32(p.size), two_over_n)
+    return dp

@@ -1,0 +1,142 @@
+// dense_forward: the product of a dense layer, its bias and its activation.
+//
+//   z[o, b] = Σ_i weight[i, o] · x[i, b] + bias[o]
+//   linear   y = z
+//   relu     y = z < 0 ? 0 : z
+//   maxout   y[j] = the larger of z[2j] and z[2j + 1]; code = mask of the pieces (bit 0, bit 1) that equal it
+//
+// The sum over i is cut into parts of `part` terms: at B = 16 the kernel waits for the weights alone, which takes more
+// blocks than O and B give, and no chain of additions may be long. A product kernel writes the sums of the parts, an
+// activation kernel adds them in order.
+//
+// Arrays     x (I, B); weight (I, O); bias (O,); partial (parts, B, O), o innermost as in weight; y (O, B), or by
+//            maxout y and code (uint8) (O/2, B).
+// Threads    naive: one an element of partial, o innermost, parts along y.
+//            tiled, vectorised: a block has 256 o × 16 b of one part, a thread 4 o × 8 b of them; grid (o, b, part).
+//            A weight is read once for every 16 b.
+//            activation kernels: one an element of y, the row innermost.
+// NaN, ties  NaN in either piece becomes y, with code 0. Pieces that tie are both in the code.
+// Versions   naive        every thread reads the whole of its column of weights and of x
+//            tiled        16 rows of both in shared memory, copied while the 16 before are multiplied
+//            vectorised   16-byte copies of the weights: O a multiple of 4
+
+#include "include/activation.cuh"
+#include "include/async_copy.cuh"
+#include "include/float4.cuh"
+#include "include/reduce.cuh"
+
+constexpr unsigned OUTPUTS = 256, COLUMNS = 16, DEPTH = 16;  // extents of a tile: o, b, i
+constexpr unsigned OUTPUTS_EACH = 4, COLUMNS_EACH = 8;       // of a thread
+constexpr unsigned THREADS = OUTPUTS / OUTPUTS_EACH * (COLUMNS / COLUMNS_EACH);
+
+extern "C" __global__ void dense_forward_naive(const float* __restrict__ x, const float* __restrict__ weight,
+                                               float* __restrict__ partial, unsigned I, unsigned O, unsigned B,
+                                               unsigned part) {
+  const unsigned index = blockIdx.x * blockDim.x + threadIdx.x;
+  if (index >= B * O) return;
+  const unsigned o = index % O, b = index / O;
+  const unsigned first = blockIdx.y * part, end = first + part < I ? first + part : I;
+  float sum = 0;
+  for (unsigned i = first; i < end; ++i) sum = fmaf(weight[i * O + o], x[i * B + b], sum);
+  partial[blockIdx.y * B * O + index] = sum;
+}
+
+template <bool VECTORISED>
+__device__ __forceinline__ void multiply_tiles(const float* __restrict__ x, const float* __restrict__ weight,
+                                               float* __restrict__ partial, unsigned I, unsigned O, unsigned B,
+                                               unsigned part) {
+  __shared__ __align__(16) float weights[2][DEPTH][OUTPUTS];
+  __shared__ __align__(16) float columns[2][DEPTH][COLUMNS];
+  const unsigned o0 = blockIdx.x * OUTPUTS, b0 = blockIdx.y * COLUMNS;
+  const unsigned first = blockIdx.z * part, end = first + part < I ? first + part : I;
+
+  auto copy = [&](unsigned stage, unsigned i0) {  // beyond the arrays come zeros
+    constexpr unsigned WIDTH = VECTORISED ? 4 : 1;
+#pragma unroll 8
+    for (unsigned k = 0; k < DEPTH * OUTPUTS / WIDTH / THREADS; ++k) {
+      const unsigned at = (threadIdx.x + k * THREADS) * WIDTH, row = at / OUTPUTS, column = at % OUTPUTS;
+      const bool inside = i0 + row < end && o0 + column < O;
+      copy_async<WIDTH * 4>(&weights[stage][row][column], inside ? weight + (i0 + row) * O + o0 + column : weight,
+                            inside ? WIDTH * 4 : 0);
+    }
+#pragma unroll
+    for (unsigned k = 0; k < DEPTH * COLUMNS / THREADS; ++k) {
+      const unsigned at = threadIdx.x + k * THREADS, row = at / COLUMNS, column = at % COLUMNS;
+      const bool inside = i0 + row < end && b0 + column < B;
+      copy_async<4>(&columns[stage][row][column], inside ? x + (i0 + row) * B + b0 + column : x, inside ? 4 : 0);
+    }
+    commit_async();
+  };
+
+  const unsigned o = threadIdx.x % (OUTPUTS / OUTPUTS_EACH) * OUTPUTS_EACH;
+  const unsigned b = threadIdx.x / (OUTPUTS / OUTPUTS_EACH) * COLUMNS_EACH;
+  float4 sum[COLUMNS_EACH] = {};
+  if (first < end) copy(0, first);
+  unsigned stage = 0;
+#pragma unroll 1
+  for (unsigned i = first; i < end; i += DEPTH) {
+    wait_async<0>();
+    __syncthreads();  // this stage has arrived, and nobody reads the other one any more
+    if (i + DEPTH < end) copy(stage ^ 1, i + DEPTH);
+#pragma unroll
+    for (unsigned row = 0; row < DEPTH; ++row) {
+      const float4 w = load4(&weights[stage][row][o]);
+      const float4 left = load4(&columns[stage][row][b]), right = load4(&columns[stage][row][b + 4]);
+      multiply_add(sum[0], left.x, w);
+      multiply_add(sum[1], left.y, w);
+      multiply_add(sum[2], left.z, w);
+      multiply_add(sum[3], left.w, w);
+      multiply_add(sum[4], right.x, w);
+      multiply_add(sum[5], right.y, w);
+      multiply_add(sum[6], right.z, w);
+      multiply_add(sum[7], right.w, w);
+    }
+    stage ^= 1;
+  }
+
+#pragma unroll
+  for (unsigned column = 0; column < COLUMNS_EACH; ++column) {
+    if (b0 + b + column >= B) break;
+    float* to = partial + (blockIdx.z * B + b0 + b + column) * O + o0 + o;
+    store_up_to_4<VECTORISED>(to, sum[column], o0 + o < O ? O - o0 - o : 0);
+  }
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS, 5)
+    dense_forward_tiled(const float* __restrict__ x, const float* __restrict__ weight, float* __restrict__ partial,
+                        unsigned I, unsigned O, unsigned B, unsigned part) {
+  multiply_tiles<false>(x, weight, partial, I, O, B, part);
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS, 5)
+    dense_forward_vectorised(const float* __restrict__ x, const float* __restrict__ weight,
+                             float* __restrict__ partial, unsigned I, unsigned O, unsigned B, unsigned part) {
+  multiply_tiles<true>(x, weight, partial, I, O, B, part);
+}
+
+extern "C" __global__ void dense_forward_linear(const float* __restrict__ partial, const float* __restrict__ bias,
+                                                float* __restrict__ y, unsigned O, unsigned B, unsigned parts) {
+  const unsigned index = blockIdx.x * blockDim.x + threadIdx.x;
+  if (index >= B * O) return;
+  const unsigned o = index % O, b = index / O;
+  y[o * B + b] = sum_of_parts(partial, parts, B * O, index) + bias[o];
+}
+
+extern "C" __global__ void dense_forward_relu(const float* __restrict__ partial, const float* __restrict__ bias,
+                                              float* __restrict__ y, unsigned O, unsigned B, unsigned parts) {
+  const unsigned index = blockIdx.x * blockDim.x + threadIdx.x;
+  if (index >= B * O) return;
+  const unsigned o = index % O, b = index / O;
+  y[o * B + b] = rectified(sum_of_parts(partial, parts, B * O, index) + bias[o]);
+}
+
+extern "C" __global__ void dense_forward_maxout(const float* __restrict__ partial, const float* __restrict__ bias,
+                                                float* __restrict__ y, unsigned char* __restrict__ code, unsigned O,
+                                                unsigned B, unsigned parts) {
+  const unsigned index = blockIdx.x * blockDim.x + threadIdx.x;
+  if (index >= B * (O / 2)) return;
+  const unsigned unit = index % (O / 2), b = index / (O / 2), piece = b * O + 2 * unit;
+  const float first = sum_of_parts(partial, parts, B * O, piece) + bias[2 * unit];
+  const float second = sum_of_parts(partial, parts, B * O, piece + 1) + bias[2 * unit + 1];
+  y[unit * B + b] = larger_piece(first, second, code[unit * B + b]);
+}

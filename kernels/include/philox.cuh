@@ -1,0 +1,14 @@
+// Philox 4x32-10: four random words, a pure function of counter and key (Salmon et al. 2011, "Parallel random numbers:
+// as easy as 1, 2, 3"; Random123).
+#pragma once
+
+__device__ __forceinline__ uint4 philox(uint4 counter, uint2 key) {
+#pragma unroll
+  for (int round = 0; round < 10; ++round) {
+    const unsigned long long first = 0xD2511F53ull * counter.x, second = 0xCD9E8D57ull * counter.z;
+    counter = make_uint4(static_cast<unsigned>(second >> 32) ^ counter.y ^ key.x, static_cast<unsigned>(second),
+                         static_cast<unsigned>(first >> 32) ^ counter.w ^ key.y, static_cast<unsigned>(first));
+    key = make_uint2(key.x + 0x9E3779B9u, key.y + 0xBB67AE85u);
+  }
+  return counter;
+}
