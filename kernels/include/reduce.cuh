@@ -1,6 +1,6 @@
 // Sums in a fixed order, so that the same numbers give the same bits; no chain of additions is longer than 4,096.
 //
-//   sum_in_runs(first, end, step, add)              by one thread: sum = add(sum, i) for i from `first` by `step`, i < `end`
+//   sum_in_runs(first, end, step, add)              sum = add(sum, i), i from first by step, below end; one thread
 //   warp_sum(value)                                 over the 32 threads of a warp, all of which call; each gets it
 //   block_sum<THREADS>(value, scratch)              over a block of THREADS threads along x, all of which call once;
 //                                                   the first warp gets it. scratch: THREADS / 32 floats, shared
