@@ -31,7 +31,7 @@ LAYERS = [
     ("autograd",),
     ("device",),
     ("cpu", "cuda", "emulator"),
-    ("mask", "decision_tree", "config", "shapes", "check", "files"),
+    ("mask", "decision_tree", "config", "shapes", "check", "cache", "files"),
     ("errors",),
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
@@ -76,7 +76,7 @@ def test_imports_go_down(path):
 def test_forbidden_imports(path):
     names = {name.split(".")[0] for name, _ in imports(path)}
     assert not names & {"torch", "cudnn", "benchmarks", "pandas"}, path
-    if path != PACKAGE / "cuda" / "device.py":
+    if path not in (PACKAGE / "cuda" / "device.py", PACKAGE / "cuda" / "nvrtc.py"):
         assert "cupy" not in names, path
     at_top = {name.split(".")[0] for name, top in imports(path) if top}
     if path.name != "jit.py" and "jit" not in path.parts:
@@ -126,14 +126,15 @@ NOT_ON_THE_TAPE = {"nesterov", "finite"}
 def test_one_name_an_operation():
     """cpu/X.py, cuda/X.py, ops/X.py, kernels/X.cu or X_<pass>.cu, test_X.py and cases_X.py go together."""
     operations = set(OPERATIONS)
-    assert stems("cuda") - {"source", "launch", "device"} == operations
+    assert stems("cuda") - {"source", "launch", "device", "nvrtc"} == operations
     assert stems("ops") == operations - NOT_ON_THE_TAPE
     assert {operation_of(stem) for stem in source.stems()} == operations
     tests = {path.stem.removeprefix("test_") for path in (ROOT / "tests").glob("test_*.py")}
     elementwise = {"relu", "maxpool2d", "maxout", "mse", "finite"}  # a line or two each, proved together
     assert operations - elementwise <= tests
-    cases = {path.stem.removeprefix("cases_") for path in (ROOT / "tests" / "kernels").glob("cases_*.py")}
-    assert cases == operations
+    folder = ROOT / "tests" / "kernels"
+    cases = {path.stem.removeprefix("cases_") for path in folder.glob("cases_*.py")}
+    assert cases - {path.stem for path in folder.glob("*.cu")} == operations  # the rest: kernels of the tests alone
     jit = {path.stem for path in (PACKAGE / "cpu" / "jit").glob("*.py")} - {"__init__", "tiles", "philox"}
     assert jit <= operations
 
@@ -202,8 +203,8 @@ def test_every_kernel_is_proved(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "tests" / "kernels")
     cases = importlib.import_module("collect").all_cases()
     kernels = {name for stem in source.stems() for name in source.load(stem).kernels}
-    assert {case.kernel for case in cases} == kernels
-    assert {case.kernel for case in cases if case.quick} == kernels
+    assert kernels <= {case.kernel for case in cases}
+    assert kernels <= {case.kernel for case in cases if case.quick}
 
 
 def test_exports_exist():
