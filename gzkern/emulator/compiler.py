@@ -162,11 +162,13 @@ def _machine_flags() -> list[str]:
 
 
 def _errors(output: str) -> str:
-    """The compiler's errors with the source lines below each, without notes and "In function"."""
-    kept, keeping = [], False
+    """The compiler's errors, the source lines below each, and which line of a kernel led to one in a header."""
+    kept, snippet = [], False
     for line in output.splitlines():
-        if re.search(r": (fatal )?error: |: (warning|note): |: In |^In file|^\s+from |required from", line):
-            keeping = "error: " in line
-        if keeping:
+        if not re.match(r"\s+(\d+ )?\|", line):
+            snippet = "error: " in line
+            if snippet or "required from here" in line or "in expansion of macro" in line:
+                kept.append(line)
+        elif snippet:
             kept.append(line)
     return "\n".join(kept) or output.strip()
