@@ -1,0 +1,253 @@
+"""The GPU: whether one answers, what it is, and the launches on it, through CuPy."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+
+from ..errors import GzkernError, InputError
+from . import nvrtc, source
+
+_NO_DEVICE = 100  # cudaErrorNoDevice
+
+
+def missing() -> str | None:
+    """What keeps the kernels from running on a GPU here, and what to do; None where one answers."""
+    driver = driver_version()
+    if driver is None:
+        return 'no NVIDIA driver is loaded; with an NVIDIA GPU, install its driver and pip install "gzkern[cuda13]"'
+    install = f'pip install "gzkern[{extra()}]"'
+    if driver < (12, 0):
+        return f"the NVIDIA driver is for CUDA {_dotted(driver)}; install one for CUDA 12 or newer, and {install}"
+    try:
+        import cupy
+    except ImportError as error:
+        if error.name == "cupy":
+            return f"CuPy is not installed; {install}"
+        return f"CuPy cannot be imported ({_first_line(error)}); {install}"
+    runtime = cupy.cuda.runtime
+    made_for = runtime.runtimeGetVersion() // 1000
+    if made_for > driver[0]:
+        return _too_new(f"CuPy is made for CUDA {made_for}", driver, f"cupy-cuda{made_for}x nvidia-cuda-nvrtc")
+    try:
+        compiler = nvrtc.version()
+    except (ImportError, RuntimeError) as error:
+        return f"NVRTC cannot be loaded ({_first_line(error)}); {install}"
+    if compiler[0] > driver[0]:
+        return _too_new(f"NVRTC is that of CUDA {_dotted(compiler)}", driver, "nvidia-cuda-nvrtc")
+    try:
+        count = runtime.getDeviceCount()
+    except runtime.CUDARuntimeError as error:
+        if error.status != _NO_DEVICE:
+            return f"the GPU does not answer ({_first_line(error)}); see what nvidia-smi says of it"
+        count = 0
+    if count == 0:
+        return "the NVIDIA driver finds no GPU; see what nvidia-smi lists, and whether CUDA_VISIBLE_DEVICES hides it"
+    capability = _capability(0)
+    if capability < nvrtc.OLDEST:
+        return f"the GPU has compute capability {capability / 10}; the kernels need {nvrtc.OLDEST / 10} or newer"
+    return None
+
+
+def require() -> None:
+    """See that a GPU can run the kernels.
+
+    Raises:
+        InputError: what :func:`missing` says.
+    """
+    reason = missing()
+    if reason:
+        raise InputError(f"device 'cuda': {reason}, or use --device cpu")
+
+
+def driver_version() -> tuple[int, int] | None:
+    """The newest CUDA that the NVIDIA driver runs; None without a driver."""
+    version = ctypes.c_int(0)
+    try:
+        ctypes.CDLL("libcuda.so.1").cuDriverGetVersion(ctypes.byref(version))
+    except (OSError, AttributeError):
+        return None
+    return divmod(version.value // 10, 100) if version.value else None
+
+
+def extra() -> str | None:
+    """The extra of this package that fits the NVIDIA driver; None without a driver."""
+    driver = driver_version()
+    if driver is None:
+        return None
+    return "cuda13" if driver >= (13, 0) else "cuda12"
+
+
+def describe(number: int) -> dict[str, Any]:
+    """What a GPU is: units in the names, peaks computed from its clocks (None where the driver tells none)."""
+    import cupy
+
+    runtime = cupy.cuda.runtime
+    properties = runtime.getDeviceProperties(number)
+
+    def attribute(name: str) -> int:
+        return int(runtime.deviceGetAttribute(getattr(runtime, f"cudaDevAttr{name}"), number))
+
+    capability = _capability(number)
+    multiprocessors = attribute("MultiProcessorCount")
+    clock, memory_clock = attribute("ClockRate") * 1e3, attribute("MemoryClockRate") * 1e3
+    units = 64 if capability == 80 else 128  # that compute in FP32, of a multiprocessor
+    return {
+        "name": properties["name"].decode(),
+        "compute_capability": capability / 10,
+        "architecture": nvrtc.architecture(capability),
+        "memory_bytes": properties["totalGlobalMem"],
+        "multiprocessors": multiprocessors,
+        "clock_mhz": clock / 1e6,
+        "memory_clock_mhz": memory_clock / 1e6,
+        "l2_bytes": attribute("L2CacheSize"),
+        "peak_fp32_tflops": 2 * units * multiprocessors * clock / 1e12 or None,
+        "peak_memory_gb_s": 2 * memory_clock * attribute("GlobalMemoryBusWidth") / 8 / 1e9 or None,
+    }
+
+
+def describe_all() -> list[dict[str, Any]]:
+    """All GPUs of this machine that :func:`missing` finds nothing wrong with."""
+    import cupy
+
+    return [describe(number) for number in range(cupy.cuda.runtime.getDeviceCount())]
+
+
+@cache
+def backend(number: int = 0) -> Cuda:
+    """One GPU; always the same object, so that a kernel is loaded once."""
+    return Cuda(number)
+
+
+class Cuda:
+    """A GPU as a backend of launches: arrays are CuPy's, launches go to CuPy's current stream."""
+
+    name = "cuda"
+
+    def __init__(self, number: int):
+        self._number = number
+        self._functions: dict[tuple[str | Path, str], Callable[..., None]] = {}
+        self._modules: dict[str | Path, tuple[source.Source, Any]] = {}
+        self._lock = Lock()
+
+    def empty(self, shape: tuple[int, ...], dtype: Any = np.float32) -> Any:
+        """A C-contiguous array of undefined values."""
+        import cupy
+
+        with self._reporting("allocating"):
+            return cupy.empty(shape, dtype)
+
+    def asarray(self, array: np.ndarray) -> Any:
+        """A NumPy array as CuPy's."""
+        import cupy
+
+        with self._reporting("copying to the GPU"):
+            return cupy.asarray(array)
+
+    def asnumpy(self, array: Any) -> np.ndarray:
+        """A CuPy array as NumPy's, once all that was launched before is done."""
+        import cupy
+
+        with self._reporting("copying from the GPU, or what was launched before"):
+            return cupy.asnumpy(array)
+
+    def get_function(self, file: str | Path, kernel: str) -> Callable[..., None]:
+        """``function(grid, block, args, shared_mem)`` of a kernel; compiles its file at the first call.
+
+        Raises:
+            GzkernError: the file does not compile, or has no such kernel.
+        """
+        function = self._functions.get((file, kernel))
+        if function is None:
+            with self._lock, self._reporting(kernel):
+                function = self._functions[file, kernel] = self._load(file, kernel)
+        return function
+
+    def compile_all(self, files: Iterable[str | Path]) -> dict[str | Path, float]:
+        """Compile files that the cache does not have, one a core at a time; the seconds that each took.
+
+        Raises:
+            GzkernError: one does not compile.
+        """
+        architecture = nvrtc.architecture(_capability(self._number))
+
+        def compile_one(file: str | Path) -> float:
+            begin = time.perf_counter()
+            nvrtc.image(source.load(file), architecture)
+            return time.perf_counter() - begin
+
+        files = list(files)
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            return dict(zip(files, pool.map(compile_one, files), strict=True))
+
+    def _load(self, file: str | Path, kernel: str) -> Callable[..., None]:
+        from cupy.cuda import driver
+
+        code, module = self._module(file)
+        if kernel not in code.kernels:
+            raise GzkernError(f"{code.name}: no kernel {kernel!r}; it has {', '.join(code.kernels)}")
+        handle = module.get_function(kernel)
+        most_shared = driver.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+        allowed = driver.funcGetAttribute(most_shared, handle.ptr)
+
+        def function(grid: tuple[int, ...], block: tuple[int, ...], args: Sequence[Any], shared_mem: int = 0) -> None:
+            nonlocal allowed
+            with self._reporting(kernel):
+                if shared_mem > allowed:
+                    driver.funcSetAttribute(handle.ptr, most_shared, shared_mem)
+                    allowed = shared_mem
+                handle(grid, block, args, shared_mem)
+
+        return function
+
+    def _module(self, file: str | Path) -> tuple[source.Source, Any]:
+        from cupy.cuda.function import Module
+
+        if file not in self._modules:
+            code, module = source.load(file), Module()
+            module.load(nvrtc.image(code, nvrtc.architecture(_capability(self._number))))
+            self._modules[file] = code, module
+        return self._modules[file]
+
+    @contextmanager
+    def _reporting(self, what: str) -> Iterator[None]:
+        """Have this GPU be CuPy's current one, and name what it was doing when it fails."""
+        from cupy.cuda import Device, driver, runtime
+
+        try:
+            with Device(self._number):
+                yield
+        except (driver.CUDADriverError, runtime.CUDARuntimeError) as error:
+            raise GzkernError(f"GPU {self._number}: {what}: {_first_line(error)}") from error
+
+
+def _capability(number: int) -> int:
+    """Compute capability, times ten."""
+    import cupy
+
+    return int(cupy.cuda.Device(number).compute_capability)
+
+
+def _too_new(what: str, driver: tuple[int, int], packages: str) -> str:
+    return (
+        f"{what}, the NVIDIA driver for CUDA {_dotted(driver)}; pip uninstall {packages}, "
+        f'then pip install "gzkern[{extra()}]"'
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
+
+
+def _dotted(version: tuple[int, int]) -> str:
+    return f"{version[0]}.{version[1]}"

@@ -1,0 +1,89 @@
+"""NVRTC: a source as the code of a GPU's architecture. It needs CuPy, which finds the compiler, and no GPU."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from .. import cache
+from ..errors import GzkernError
+from .source import Source
+
+OLDEST = 80
+"""The first compute capability, times ten, with the asynchronous copies that the kernels use."""
+
+FLAGS = ("--std=c++17", "--generate-line-info", "--ptxas-options=-v")
+
+
+@dataclass(frozen=True)
+class Program:
+    """What the compiler made of a source.
+
+    ``code`` is machine code (a cubin), or PTX for an architecture that begins with ``compute``. ``log`` has the
+    warnings, and for machine code what each kernel takes of registers and memory.
+    """
+
+    code: bytes
+    ptx: str
+    log: str
+
+
+def version() -> tuple[int, int]:
+    """Major and minor version of the compiler; an exception of CuPy's where there is none."""
+    from cupy.cuda import nvrtc
+
+    major, minor = nvrtc.getVersion()
+    return major, minor
+
+
+def architecture(capability: int) -> str:
+    """The architecture to compile for, of a GPU with this compute capability times ten.
+
+    A GPU that the compiler does not know gets the machine code of an older one of its generation, else PTX, which
+    its driver translates. ``sm_90a`` has the instructions that only 9.0 has.
+    """
+    from cupy.cuda import nvrtc
+
+    return _nearest(capability, nvrtc.getSupportedArchs())
+
+
+def _nearest(capability: int, known: Collection[int]) -> str:
+    if capability in known:
+        return "sm_90a" if capability == 90 else f"sm_{capability}"
+    older = max(each for each in known if each < capability)
+    return f"{'sm' if older // 10 == capability // 10 else 'compute'}_{older}"
+
+
+def image(source: Source, architecture: str) -> bytes:
+    """What the driver loads, compiled unless the cache on disk has it.
+
+    Raises:
+        GzkernError: the source does not compile; with the compiler's lines.
+    """
+    parts = (source.text, str(version()), architecture, *FLAGS)
+    key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
+    path = cache.folder("cuda") / f"{Path(source.name).stem}-{architecture}-{key}.bin"
+    return cache.keep(path, lambda: compile_source(source, architecture).code)
+
+
+def compile_source(source: Source, architecture: str) -> Program:
+    """Compile, from threads at once if need be.
+
+    Raises:
+        GzkernError: the source does not compile; with the compiler's lines.
+    """
+    from cupy.cuda import nvrtc
+
+    program = nvrtc.createProgram(source.text, source.name, (), ())
+    try:
+        nvrtc.compileProgram(program, (f"--gpu-architecture={architecture}", *FLAGS))
+        ptx = nvrtc.getPTX(program)
+        code = ptx if architecture.startswith("compute") else nvrtc.getCUBIN(program)
+        return Program(code, ptx.decode(), nvrtc.getProgramLog(program))
+    except nvrtc.NVRTCError as error:
+        lines = nvrtc.getProgramLog(program).strip() or str(error)
+        raise GzkernError(f"{source.name} does not compile for {architecture}:\n{lines}") from None
+    finally:
+        nvrtc.destroyProgram(program)
