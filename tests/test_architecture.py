@@ -7,6 +7,7 @@ import ast
 import importlib
 import importlib.util
 import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -22,7 +23,7 @@ PACKAGE = ROOT / "gzkern"
 # Upper layers first; a module may import from its own layer and from those below.
 LAYERS = [
     ("cli", "__main__"),
-    ("training", "evaluation"),
+    ("training", "evaluation", "info"),
     ("prediction",),
     ("run",),
     ("models", "augment", "data", "checkpoint", "environment"),
@@ -196,6 +197,12 @@ def test_every_kernel_is_bound_and_every_binding_is_a_kernel():
     for (stem, name), operation in bindings.items():
         assert operation_of(stem) == operation, f"gzkern/cuda/{operation}.py binds {name} of kernels/{stem}.cu"
         assert name == stem or name.startswith(f"{stem}_"), f"kernels/{stem}.cu: {name}"
+
+
+def test_the_index_of_kernels_is_complete():
+    index = set(re.findall(r"\]\(([\w/]+\.cuh?)\)", (ROOT / "kernels" / "README.md").read_text()))
+    files = (path for pattern in ("*.cu", "*.cuh") for path in (ROOT / "kernels").rglob(pattern))
+    assert index == {path.relative_to(ROOT / "kernels").as_posix() for path in files}
 
 
 def test_every_kernel_is_proved(monkeypatch):

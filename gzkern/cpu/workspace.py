@@ -17,6 +17,6 @@ _local = threading.local()
 def scratch(shape: tuple[int, ...]) -> np.ndarray:
     """An uninitialised float32 array, valid until this thread asks for the next one."""
     size = math.prod(shape)
-    if getattr(_local, "buffer", np.empty(0)).size < size:
+    if not hasattr(_local, "buffer") or _local.buffer.size < size:
         _local.buffer = np.empty(size, np.float32)
     return _local.buffer[:size].reshape(shape)
