@@ -134,6 +134,38 @@ def _demo_data(options: argparse.Namespace) -> int:
     return DONE
 
 
+def _info(options: argparse.Namespace) -> int:
+    import json
+
+    from .info import describe, render
+
+    info = describe()
+    print(json.dumps(info, indent=1) if options.json else render(info))
+    return DONE
+
+
+def _warmup(options: argparse.Namespace) -> int:
+    from .cuda import source
+    from .device import select
+
+    device = select(options.device).name
+    if device == "cpu":
+        print("device cpu has no kernels; its code is compiled, and kept, when it is first called")
+        return DONE
+    if device == "cuda":
+        from .cuda.device import backend as cuda
+
+        compile_all = cuda().compile_all
+    else:
+        from .emulator import backend
+
+        compile_all = backend.compile_all
+    print(f"compiling {len(source.stems())} files for device {device}", flush=True)
+    for file, seconds in compile_all(source.stems()).items():
+        print(f"{seconds:7.2f} s  {file}")
+    return DONE
+
+
 def _load_run(options: argparse.Namespace) -> Run:
     """The trained run of evaluate and predict, the options of its computation checked and applied."""
     from .device import require_precision, select, set_threads
@@ -185,7 +217,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"gzkern {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    for add in (_add_train, _add_evaluate, _add_predict, _add_pack, _add_demo_data):
+    for add in (_add_train, _add_evaluate, _add_predict, _add_pack, _add_demo_data, _add_info, _add_warmup):
         add(commands)
     return parser
 
@@ -296,12 +328,38 @@ def _add_demo_data(commands: _Commands) -> None:
     sub.add_argument("--seed", type=int, metavar="S", default=0, help="which galaxies are drawn (default: 0)")
 
 
+def _add_info(commands: _Commands) -> None:
+    sub = _command(
+        commands,
+        "info",
+        _info,
+        "Say what this machine has: devices, versions, folders.",
+        "For a device that is not here, what is missing and how to get it.",
+    )
+    sub.add_argument("--json", action="store_true", help="the same as JSON")
+
+
+def _add_warmup(commands: _Commands) -> None:
+    sub = _command(
+        commands,
+        "warmup",
+        _warmup,
+        "Compile all kernels, so that the first run need not.",
+        "What is compiled is kept in the cache that gzkern info names. Device cpu has no kernels.",
+    )
+    _add_device(sub)
+
+
 def _add_compute(sub: argparse.ArgumentParser) -> None:
+    _add_device(sub)
+    sub.add_argument("--precision", choices=("fp32", "tf32", "bf16"), help="of the matrix products (default: fp32)")
+    sub.add_argument("--batch", type=int, metavar="B", help="images a network pass")
+    sub.add_argument("--threads", type=int, metavar="N", help="compute threads (default: one a core)")
+
+
+def _add_device(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--device",
         choices=("auto", "cpu", "cuda", "emulated"),
         help="where to compute (default: $GZKERN_DEVICE, else auto)",
     )
-    sub.add_argument("--precision", choices=("fp32", "tf32", "bf16"), help="of the matrix products (default: fp32)")
-    sub.add_argument("--batch", type=int, metavar="B", help="images a network pass")
-    sub.add_argument("--threads", type=int, metavar="N", help="compute threads (default: one a core)")

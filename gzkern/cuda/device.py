@@ -103,7 +103,8 @@ def describe(number: int) -> dict[str, Any]:
     clock, memory_clock = attribute("ClockRate") * 1e3, attribute("MemoryClockRate") * 1e3
     units = 64 if capability == 80 else 128  # that compute in FP32, of a multiprocessor
     return {
-        "name": properties["name"].decode(),
+        "gpu": properties["name"].decode(),
+        "driver": _dotted(driver_version() or (0, 0)),
         "compute_capability": capability / 10,
         "architecture": nvrtc.architecture(capability),
         "memory_bytes": properties["totalGlobalMem"],
@@ -123,9 +124,13 @@ def describe_all() -> list[dict[str, Any]]:
     return [describe(number) for number in range(cupy.cuda.runtime.getDeviceCount())]
 
 
-@cache
 def backend(number: int = 0) -> Cuda:
     """One GPU; always the same object, so that a kernel is loaded once."""
+    return _backend(number)
+
+
+@cache
+def _backend(number: int) -> Cuda:
     return Cuda(number)
 
 

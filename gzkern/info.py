@@ -1,0 +1,116 @@
+"""What this machine has for gzkern: its devices, or what each lacks; versions and folders."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from . import __version__, cache, environment
+from .cuda import device, nvrtc, source
+from .errors import GzkernError, InputError
+
+_CUPY = ("cupy-cuda13x", "cupy-cuda12x", "cupy")
+
+
+def describe() -> dict[str, Any]:
+    """All of it; what is missing is None among the versions, and a sentence under "missing" among the devices."""
+    return {
+        "gzkern": __version__,
+        "python": platform.python_version(),
+        "numpy": _version("numpy"),
+        "numba": _version("numba"),
+        "cupy": next(filter(None, map(_version, _CUPY)), None),
+        "nvrtc": _nvrtc(),
+        "devices": {"cpu": _cpu(), "emulated": _emulated(), "cuda": _cuda()},
+        "kernels": _kernels(),
+        "cache": _cache(),
+    }
+
+
+def render(info: dict[str, Any]) -> str:
+    """The same as lines to read."""
+    packages = {"NumPy": "numpy", "Numba": "numba", "CuPy": "cupy", "NVRTC": "nvrtc"}
+    versions = [f"{label} {info[key] or '–'}" for label, key in packages.items()]
+    cpu, emulated, cuda = (info["devices"][name] for name in ("cpu", "emulated", "cuda"))
+    lines = [
+        f"gzkern {info['gzkern']}: Python {info['python']}, {', '.join(versions)}",
+        "",
+        f"cpu       {cpu['processor']}, {cpu['cores']} cores, {cpu['threads'] or '–'} threads",
+        f"emulated  {emulated.get('compiler') or 'not here: ' + emulated['missing']}",
+        *(_gpu(number, gpu) for number, gpu in enumerate(cuda.get("gpus", []))),
+        *([f"cuda      not here: {cuda['missing']}"] if "missing" in cuda else []),
+        "",
+        f"kernels   {info['kernels']['folder']}: {info['kernels']['kernels']} in {info['kernels']['files']} files",
+        f"cache     {info['cache']}",
+    ]
+    return "\n".join(lines)
+
+
+def _gpu(number: int, gpu: dict[str, Any]) -> str:
+    flops, bandwidth = gpu["peak_fp32_tflops"], gpu["peak_memory_gb_s"]
+    peaks = f"{flops:.1f} TFLOP/s in FP32 and {bandwidth:.0f} GB/s" if flops and bandwidth else "unknown"
+    indent = "\n" + " " * 10
+    return (
+        f"cuda:{number}    {gpu['gpu']}, compute capability {gpu['compute_capability']} ({gpu['architecture']}), "
+        f"driver for CUDA {gpu['driver']}"
+        f"{indent}{gpu['memory_bytes'] / 2**30:.1f} GiB, L2 {gpu['l2_bytes'] / 2**20:.0f} MiB, "
+        f"{gpu['multiprocessors']} multiprocessors at {gpu['clock_mhz']:.0f} MHz, memory at "
+        f"{gpu['memory_clock_mhz']:.0f} MHz{indent}peaks by these clocks: {peaks}"
+    )
+
+
+def _cpu() -> dict[str, Any]:
+    from .device import set_threads
+
+    try:
+        threads = set_threads(None)
+    except ImportError:  # of Numba, without which the other devices work
+        threads = None
+    return {"processor": environment.describe()["processor"], "cores": os.cpu_count(), "threads": threads}
+
+
+def _emulated() -> dict[str, Any]:
+    from .emulator import compiler
+
+    try:
+        found = compiler.find()
+    except InputError as error:
+        return {"missing": str(error)}
+    return {"compiler": f"g++ {found.version} ({found.path})"}
+
+
+def _cuda() -> dict[str, Any]:
+    reason = device.missing()
+    return {"missing": reason} if reason else {"gpus": device.describe_all()}
+
+
+def _nvrtc() -> str | None:
+    try:
+        return "{}.{}".format(*nvrtc.version())
+    except (ImportError, RuntimeError):
+        return None
+
+
+def _kernels() -> dict[str, Any]:
+    stems = source.stems()
+    return {
+        "folder": str(source.folder()),
+        "files": len(stems),
+        "kernels": sum(len(source.load(stem).kernels) for stem in stems),
+    }
+
+
+def _cache() -> str:
+    try:
+        return str(cache.folder("."))
+    except GzkernError as error:
+        return str(error)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

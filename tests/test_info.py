@@ -1,0 +1,117 @@
+"""gzkern info and gzkern warmup, on machines with and without what the devices need."""
+
+import json
+
+import pytest
+
+from gzkern import device as choice
+from gzkern import info
+from gzkern.cli import main
+from gzkern.cuda import device, nvrtc, source
+from gzkern.emulator import compiler
+from gzkern.errors import InputError
+
+H100 = {
+    "gpu": "NVIDIA H100 80GB HBM3",
+    "driver": "13.0",
+    "compute_capability": 9.0,
+    "architecture": "sm_90a",
+    "memory_bytes": 80 * 2**30,
+    "multiprocessors": 132,
+    "clock_mhz": 1980.0,
+    "memory_clock_mhz": 2619.0,
+    "l2_bytes": 50 * 2**20,
+    "peak_fp32_tflops": 66.9,
+    "peak_memory_gb_s": 3352.3,
+}
+
+
+def test_as_json(capsys):
+    assert main(["info", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["devices"].keys() == {"cpu", "emulated", "cuda"}
+    assert found["devices"]["cpu"]["cores"] >= 1
+    for name in ("emulated", "cuda"):
+        assert len(found["devices"][name]) == 1
+    assert found["kernels"]["files"] == len(source.stems())
+    assert found["kernels"]["kernels"] >= found["kernels"]["files"]
+    assert found["numpy"]
+
+
+def test_to_read(capsys):
+    assert main(["info"]) == 0
+    out = capsys.readouterr().out
+    for word in ("gzkern ", "Python ", "NumPy ", "NVRTC ", "\ncpu ", "\nemulated ", "\ncuda", "\nkernels ", "\ncache "):
+        assert word in out
+
+
+def test_a_machine_with_nothing(monkeypatch, capsys):
+    def nothing(*arguments):
+        raise InputError("the emulated device needs g++")
+
+    def no_module(*arguments):
+        raise ModuleNotFoundError("No module named 'numba'")
+
+    monkeypatch.setattr(compiler, "find", nothing)
+    monkeypatch.setattr(nvrtc, "version", no_module)
+    monkeypatch.setattr(device, "missing", lambda: "CuPy is not installed; pip install it")
+    monkeypatch.setattr("gzkern.device.set_threads", no_module)
+    monkeypatch.setattr(info, "_version", lambda package: None)
+    monkeypatch.setenv("GZKERN_CACHE", "/proc/none")
+    assert main(["info"]) == 0
+    out = capsys.readouterr().out
+    assert "emulated  not here: the emulated device needs g++\n" in out
+    assert "cuda      not here: CuPy is not installed; pip install it\n" in out
+    assert "CuPy –, NVRTC –\n" in out
+    assert " – threads\n" in out
+    assert "cache     compiled code cannot be kept in /proc/none; set GZKERN_CACHE" in out
+    assert main(["info", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["nvrtc"] is None
+
+
+def test_a_machine_with_gpus(monkeypatch, capsys):
+    monkeypatch.setattr(device, "missing", lambda: None)
+    unknown = {**H100, "peak_fp32_tflops": None, "peak_memory_gb_s": None}
+    monkeypatch.setattr(device, "describe_all", lambda: [H100, unknown])
+    assert main(["info"]) == 0
+    out = capsys.readouterr().out
+    assert "cuda:0    NVIDIA H100 80GB HBM3, compute capability 9.0 (sm_90a), driver for CUDA 13.0\n" in out
+    assert "80.0 GiB, L2 50 MiB, 132 multiprocessors at 1980 MHz, memory at 2619 MHz\n" in out
+    assert "peaks by these clocks: 66.9 TFLOP/s in FP32 and 3352 GB/s\n" in out
+    assert "cuda:1 " in out
+    assert "peaks by these clocks: unknown\n" in out
+    assert main(["info", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["devices"]["cuda"]["gpus"][0] == H100
+
+
+def test_warmup_of_the_cpu(capsys):
+    assert main(["warmup", "--device", "cpu"]) == 0
+    assert capsys.readouterr().out.startswith("device cpu has no kernels")
+
+
+@pytest.mark.gxx
+def test_warmup_of_the_emulated_device(monkeypatch, capsys):
+    monkeypatch.setattr(source, "stems", lambda: ["maxout", "relu"])
+    assert main(["warmup", "--device", "emulated"]) == 0
+    first, *rest = capsys.readouterr().out.splitlines()
+    assert first == "compiling 2 files for device emulated"
+    assert [line.split()[1:] for line in rest] == [["s", "maxout"], ["s", "relu"]]
+
+
+@pytest.mark.nvrtc
+def test_warmup_of_a_gpu(monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("GZKERN_CACHE", str(tmp_path))
+    monkeypatch.setattr(device, "missing", lambda: None)
+    monkeypatch.setattr(device, "_capability", lambda number: 90)
+    monkeypatch.setattr(choice, "_device", choice._device.__wrapped__)
+    assert main(["warmup", "--device", "cuda"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"compiling {len(source.stems())} files for device cuda"
+    assert len(lines) == 1 + len(source.stems())
+    assert len(list((tmp_path / "cuda").glob("*-sm_90a-*.bin"))) == len(source.stems())
+
+
+def test_warmup_of_a_device_that_is_not_here(monkeypatch, capsys):
+    monkeypatch.setattr(device, "missing", lambda: "no NVIDIA driver is loaded")
+    assert main(["warmup", "--device", "cuda"]) == 2
+    assert "no NVIDIA driver is loaded, or use --device cpu" in capsys.readouterr().err
