@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import platform
@@ -9,11 +10,10 @@ import re
 import shutil
 import subprocess
 import tempfile
-import time
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
+from .. import cache
 from ..cuda import source
 from ..errors import GzkernError, InputError
 from .translate import translate
@@ -38,9 +38,6 @@ _MODES = {
     ),
     "tsan": ("-O1", "-g", "-fsanitize=thread", "-Werror=frame-larger-than=32768"),
 }
-_KEEP_DAYS = 30
-
-
 MODES = tuple(_MODES)
 
 
@@ -52,7 +49,7 @@ class Compiler:
     version: str
 
 
-@cache
+@functools.cache
 def find() -> Compiler:
     """The first g++ on the PATH that is new enough.
 
@@ -67,7 +64,7 @@ def find() -> Compiler:
             return Compiler(path, version)
         if version:
             found.append(version)
-    got = f"the newest on the PATH is {max(found)}" if found else "none is on the PATH"
+    got = f"the PATH has {' and '.join(found)}" if found else "none is on the PATH"
     raise InputError(
         f"the emulated device needs g++ {OLDEST} or newer, and {got}; install one, on Debian or Ubuntu: apt install g++"
     )
@@ -82,15 +79,16 @@ def compile_source(file: str | Path, mode: str) -> Path:
     """
     compiler = find()
     code = source.load(file)
-    text = translate(code)
+    text = translate(code, unroll=mode == "fast")  # unrolled checks of a sanitizer take minutes to compile
     command = [compiler.path, *_COMMON, *_MODES[mode], *_machine_flags(), f"-I{_INCLUDE}"]
     key = hashlib.sha256("\0".join([text, _headers(), compiler.version, *command, _cpu()]).encode()).hexdigest()[:24]
-    library = cache_folder() / f"{Path(code.name).stem}-{mode}-{key}.so"
+    folder = cache.folder("emulator")
+    library = folder / f"{Path(code.name).stem}-{mode}-{key}.so"
     if library.exists():
         library.touch()
         return library
-    with tempfile.TemporaryDirectory(dir=cache_folder()) as folder:
-        unit, result = Path(folder, "unit.cpp"), Path(folder, "unit.so")
+    with tempfile.TemporaryDirectory(dir=folder) as work:
+        unit, result = Path(work, "unit.cpp"), Path(work, "unit.so")
         unit.write_text(text, encoding="utf-8")
         run = subprocess.run(
             [*command, str(unit), "-o", str(result)],
@@ -105,48 +103,18 @@ def compile_source(file: str | Path, mode: str) -> Path:
     return library
 
 
-@cache
-def cache_folder() -> Path:
-    """``gzkern/emulator`` in the user's cache, or in the system's temporary folder.
-
-    Raises:
-        InputError: neither can be written to.
-    """
-    user = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    for base in (user, tempfile.gettempdir()):
-        folder = Path(base, "gzkern", "emulator")
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=folder).close()
-        except OSError:
-            continue
-        _remove_unused(folder)
-        return folder
-    raise InputError(
-        f"compiled kernels can be kept neither in {user} nor in {tempfile.gettempdir()}; "
-        "set XDG_CACHE_HOME to a folder that can be written to"
-    )
-
-
-def _remove_unused(folder: Path) -> None:
-    oldest = time.time() - _KEEP_DAYS * 24 * 3600
-    for library in folder.glob("*.so"):
-        if library.stat().st_mtime < oldest:
-            library.unlink(missing_ok=True)
-
-
 def _version(path: str) -> str | None:
     """Of a g++; None for another compiler behind that name."""
     run = subprocess.run([path, "-dumpfullversion"], capture_output=True, text=True)
     return run.stdout.strip() if run.returncode == 0 and re.match(r"\d+\.", run.stdout) else None
 
 
-@cache
+@functools.cache
 def _headers() -> str:
     return "".join(header.read_text(encoding="utf-8") for header in sorted(_INCLUDE.glob("*.hpp")))
 
 
-@cache
+@functools.cache
 def _cpu() -> str:
     """What ``-march=native`` depends on."""
     try:

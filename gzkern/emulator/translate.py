@@ -13,11 +13,16 @@ _ALIGN = r"(?:__align__\s*\(([^()]*)\)\s*)?"
 _DYNAMIC = re.compile(rf"extern\s+__shared__\s+{_ALIGN}{_TYPE}(\w+)\s*\[\s*\]\s*;")
 _STATIC = re.compile(rf"__shared__\s+{_ALIGN}{_TYPE}(\w+)((?:\s*\[[^\[\];]*\])*)\s*;")
 _BOUNDS = re.compile(r"__launch_bounds__\s*\(((?:[^(),]|\([^()]*\))+)(?:,[^)]*)?\)\s*(?:void\s+)?(\w+)\s*\(")
+_UNROLL = re.compile(r"#pragma unroll(?:[ \t]+(\d+))?[ \t]*$", re.MULTILINE)
 _LINE = re.compile(r'^#line (\d+) "([^"]*)"$')
 
 
-def translate(source: Source) -> str:
+def translate(source: Source, unroll: bool = True) -> str:
     """The source with its shared variables rewritten, and a table of its kernels at the end.
+
+    Args:
+        source: of the file.
+        unroll: obey ``#pragma unroll``, at most 16 times; else leave loops as they are.
 
     Raises:
         GzkernError: a declaration of shared memory in a form that is not understood; names file and line.
@@ -27,6 +32,8 @@ def translate(source: Source) -> str:
     text = _STATIC.sub(
         lambda match: f"auto& {match[3]} = EMULATION_SHARED({match[1] or 1}, {match[2]}{match[4]});", text
     )
+    if unroll:
+        text = _UNROLL.sub(lambda match: f"#pragma GCC unroll {match[1] or 16}", text)
     left = text.find("__shared__")
     if left >= 0:
         raise GzkernError(

@@ -186,7 +186,7 @@ def scalars(x):
     return (x + np.array(SCALARS, np.float64),)
 
 
-def case(subject, inputs, expected, scalars=(), mutates=(), grid=(1,), block=(THREADS,), dynamic=0, shared=False):
+def case(subject, inputs, expected, scalars=(), mutates=(), grid=(1,), block=(THREADS,), dynamic=0):
     """A launch on the inputs, outputs as ``expected`` returns them, and the scalars, in this order."""
     outputs = expected(**inputs)[: None if not mutates else -len(mutates)]
     kernel = Kernel(FILE, f"primitives_{subject}")
@@ -204,7 +204,7 @@ def case(subject, inputs, expected, scalars=(), mutates=(), grid=(1,), block=(TH
             np.testing.assert_array_equal(got, exact)
         return 0.0
 
-    return Case(kernel.name, "all", lambda: inputs, call, check, mutates, quick=True, shared=shared)
+    return Case(kernel.name, "all", lambda: inputs, call, check, mutates, quick=True, shared=True)
 
 
 def cases():
@@ -238,10 +238,10 @@ def cases():
     yield case("floats", {"x": x}, floats, scalars=[np.uint32(len(x))])
     square = {"x": rng.standard_normal((32, 32), np.float32)}
     memory = 32 * 33 * 4
-    yield case("transpose", square, lambda x: (x.T, x.T), block=(32, 32), dynamic=memory, shared=True)
-    yield case("templates", {"x": integers(-9, 9, dtype=np.float32)}, templates, shared=True)
+    yield case("transpose", square, lambda x: (x.T, x.T), block=(32, 32), dynamic=memory)
+    yield case("templates", {"x": integers(-9, 9, dtype=np.float32)}, templates)
     x = rng.standard_normal(51, np.float32)
-    yield case("copies", {"x": x}, copies, scalars=[np.uint32(len(x))], shared=True)
+    yield case("copies", {"x": x}, copies, scalars=[np.uint32(len(x))])
     numbers = {"x": integers(-99, 99, 4 * THREADS, np.float32), "u": integers(0, 256, 4 * THREADS, np.uint8)}
     yield case("vectors", numbers, vectors)
     yield case("indices", {"x": np.zeros((288, 6), np.uint32)}, indices, grid=GRID, block=BLOCK)

@@ -8,6 +8,7 @@ The sanitizers of the emulated device need their runtime from the process's star
 import argparse
 import sys
 import traceback
+from contextlib import nullcontext
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -27,7 +28,7 @@ def main(arguments=None):
     if options.mode == "asan":
         harness.GUARD = 0  # arrays begin and end where their memory does, and AddressSanitizer guards them
     failed = 0
-    with device(options) as backend:
+    with backend_of(options) as backend:
         for case in cases:
             try:
                 print(case.id, f"passed {harness.prove(case, backend):.3g}", flush=True)
@@ -39,14 +40,13 @@ def main(arguments=None):
     return 1 if failed else 0
 
 
-def device(options):
+def backend_of(options):
+    """A context manager of the device that was asked for."""
     if options.device == "cuda":
-        from contextlib import nullcontext
-
-        from gzkern.cuda.device import Cuda, require
+        from gzkern.cuda.device import backend, require
 
         require()
-        return nullcontext(Cuda(0))
+        return nullcontext(backend())
     from gzkern.emulator import backend
 
     return backend.settings(mode=options.mode, order=options.order, seed=options.seed, late_copies=options.late_copies)

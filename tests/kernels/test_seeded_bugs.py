@@ -13,6 +13,7 @@ from gzkern.cuda.launch import Geometry, Kernel
 from gzkern.emulator import backend
 from gzkern.errors import GzkernError
 
+pytestmark = pytest.mark.gxx
 FILE = Path(__file__).with_name("bugs.cu")
 THREADS = 64
 ORDERS = [{"order": "forward"}, {"order": "reverse"}, {"order": "random", "seed": 1}]
@@ -60,11 +61,6 @@ def results(kernel, correct, **settings):
 
 def agree(several):
     return all(np.array_equal(several[0], other, equal_nan=True) for other in several)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _compiler(gxx):
-    pass
 
 
 @pytest.mark.parametrize("kernel", ["bugs_missing_barrier", "bugs_missing_second_barrier", "bugs_missing_syncwarp"])

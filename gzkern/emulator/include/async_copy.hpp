@@ -18,28 +18,25 @@ struct Copy {
 };
 
 inline void perform(const Copy& copy) {
-  memcpy(copy.to, copy.from, copy.valid);
-  memset(static_cast<char*>(copy.to) + copy.valid, 0, copy.bytes - copy.valid);
+  if (copy.valid == copy.bytes) {
+    memcpy(copy.to, copy.from, copy.bytes);  // a move or two, where inlining knows the bytes
+  } else {
+    memcpy(copy.to, copy.from, copy.valid);
+    memset(static_cast<char*>(copy.to) + copy.valid, 0, copy.bytes - copy.valid);
+  }
 }
 
-EMULATION_UNSEEN __attribute__((noinline)) inline void check(const Copy& copy, Place place) {
-  Block& block = *here().block;
-  const uintptr_t to = reinterpret_cast<uintptr_t>(copy.to), from = reinterpret_cast<uintptr_t>(copy.from);
-  const uintptr_t shared = reinterpret_cast<uintptr_t>(block.shared->bytes);
-  const char* const problem = to - shared >= sizeof block.shared->bytes  ? "to memory that is not shared"
-                              : to % copy.bytes || from % copy.bytes     ? "of misaligned addresses"
-                              : copy.valid > copy.bytes                  ? "of fewer bytes than are valid"
-                                                                         : nullptr;
-  if (problem)
-    block.fail("thread %u copies %u bytes asynchronously, %u of them valid, %s, in %s(%u)", here().thread->number,
-               copy.bytes, copy.valid, problem, place.file_name(), place.line());
+[[noreturn]] EMULATION_UNSEEN __attribute__((noinline)) inline void refuse(const Copy& copy, const char* problem,
+                                                                           Place place) {
+  auto [block, thread] = here();
+  block->fail("thread %u copies %u bytes asynchronously, %u of them valid, %s, in %s(%u)", thread->number, copy.bytes,
+              copy.valid, problem, place.file_name(), place.line());
 }
 
-EMULATION_UNSEEN __attribute__((noinline)) inline void enqueue(const Copy& copy) {
+EMULATION_UNSEEN __attribute__((noinline)) inline void enqueue(const Copy& copy, Place place) {
   auto [block, thread] = here();
   if (thread->copies_queued == MOST_COPIES)
-    block->fail("thread %u has more than %u asynchronous copies under way; the emulated device has no room for them",
-                thread->number, MOST_COPIES);
+    refuse(copy, "while as many of its copies are under way as the emulated device has room for", place);
   const unsigned slot = (thread->first_copy + thread->copies_queued++) % MOST_COPIES;
   block->copies[thread->number][slot] = copy;
 }
@@ -48,9 +45,13 @@ inline void copy_async(void* shared, const void* global, unsigned bytes, unsigne
                        Place place = Place::current()) {
   auto [block, thread] = here();
   const Copy copy{shared, global, bytes, valid, thread->copy_groups};
-  check(copy, place);
+  const uintptr_t to = reinterpret_cast<uintptr_t>(shared), from = reinterpret_cast<uintptr_t>(global);
+  const uintptr_t offset = to - reinterpret_cast<uintptr_t>(block->shared->bytes);
+  if (offset >= sizeof block->shared->bytes) refuse(copy, "to memory that is not shared", place);
+  if ((to | from) % bytes) refuse(copy, "of misaligned addresses", place);
+  if (valid > bytes) refuse(copy, "which are more than it copies", place);
   if (block->launch->late_copies)
-    enqueue(copy);
+    enqueue(copy, place);
   else
     perform(copy);
 }

@@ -18,7 +18,7 @@ namespace emulation {
 using Place = std::source_location;
 
 constexpr unsigned MOST_THREADS = 1024, WARP = 32;
-constexpr size_t STACK_BYTES = ADDRESSES_CHECKED ? 256 << 10 : 64 << 10;  // compiler.py bounds the frames of functions by it
+constexpr size_t STACK_BYTES = ADDRESSES_CHECKED ? 256 << 10 : 64 << 10;  // compiler.py bounds functions' frames by it
 
 constexpr unsigned MOST_COPIES = 128;  // that a thread may have under way
 struct Copy;
@@ -36,18 +36,31 @@ struct Thread {
   const char* call;
   unsigned mask;
   void* operand;
-  unsigned barriers;                                 // passed
+
   unsigned first_copy, copies_queued, copy_groups;  // of its queue; groups that it has closed
 
   unsigned lane() const { return number % WARP; }
   unsigned warp() const { return number / WARP; }
 };
 
+// Where threads meet, as ThreadSanitizer must know it. The last one to come hands on what all have done, so that
+// nobody who leaves late is thought to know what others have done since.
+struct Meeting {
+  char arrivals, departures;
+
+  EMULATION_UNSEEN void come() { release(&arrivals); }
+  EMULATION_UNSEEN void complete() {
+    acquire(&arrivals);
+    release(&departures);
+  }
+  EMULATION_UNSEEN void go() { acquire(&departures); }
+};
+
 struct Warp {
   unsigned lanes;    // that it has
   unsigned waiting;  // in a collective
   unsigned ended;
-  char order_point;  // for ThreadSanitizer
+  Meeting meeting;  // of __syncwarp
 };
 
 struct Block {
@@ -71,7 +84,7 @@ struct Block {
   unsigned at_barrier;
   Place barrier;
   int votes, result;  // true predicates of the barrier that fills, and of the last one
-  char order_points[2];  // for ThreadSanitizer
+  Meeting meeting;
 
   unsigned stacks_used, free_stacks[MOST_THREADS], free_count;
 
@@ -84,8 +97,14 @@ struct Block {
   void give_stack(Thread& thread, char* stack);
   void shuffle();
   void report_deadlock();
-  [[noreturn]] void fail(const char* format, ...) __attribute__((format(printf, 2, 3)));
-  void report(const char* format, ...) __attribute__((format(printf, 2, 3)));
+  [[noreturn]] void abandon();
+
+  // Give the launch up, from a thread.
+  template <class... Values>
+  [[noreturn]] EMULATION_UNSEEN void fail(const char* format, Values... values) {
+    launch->fail(index, format, values...);
+    abandon();
+  }
 };
 
 // At the bottom of each stack: who runs on it. Stacks are aligned to their size, so a thread finds this from its stack
@@ -109,6 +128,7 @@ EMULATION_UNSEEN inline Thread* Block::next() {
     }
     if (alive == 0 || launch->failed()) return nullptr;
     if (at_barrier == size) {
+      meeting.complete();
       at_barrier = 0;
       result = votes;
       votes = 0;
@@ -167,7 +187,7 @@ EMULATION_UNSEEN inline void Block::start(Thread& thread) {
 
 EMULATION_UNSEEN inline void Block::give_stack(Thread& thread, char* stack) {
   *reinterpret_cast<Here*>(stack) = {this, &thread};
-  thread.barriers = thread.first_copy = thread.copies_queued = thread.copy_groups = 0;
+  thread.first_copy = thread.copies_queued = thread.copy_groups = 0;
   thread.fiber.stack = stack;
   thread.fiber.stack_bytes = STACK_BYTES;
   states[thread.number] = State::ready;
@@ -183,11 +203,9 @@ EMULATION_UNSEEN __attribute__((noinline)) inline int barrier(bool predicate, Pl
   block->at_barrier++;
   block->votes += predicate;
   block->states[thread->number] = State::at_barrier;
-  // Two points in turn, for a thread may come to the next barrier before another one has left this one.
-  char* point = &block->order_points[thread->barriers++ % 2];
-  release(point);
+  block->meeting.come();
   block->wait(*thread);
-  acquire(point);
+  block->meeting.go();
   return block->result;
 }
 
@@ -225,7 +243,7 @@ EMULATION_UNSEEN inline void Block::run(unsigned long long number) {
     create_race_state(threads[thread].fiber);
   }
   for (unsigned first = 0; first < size; first += WARP)
-    warps[first / WARP] = {size - first < WARP ? (1u << (size - first)) - 1 : ~0u, 0, 0, 0};
+    warps[first / WARP] = {size - first < WARP ? (1u << (size - first)) - 1 : ~0u, 0, 0, {}};
   if (launch->order == Order::random) shuffle();
   leave(host, next(), false);
   for (unsigned thread = 0; thread < size; thread++) {
@@ -262,22 +280,12 @@ EMULATION_UNSEEN inline void Block::report_deadlock() {
   if (example)
     snprintf(collectives, sizeof collectives, ", %u wait in %s with mask 0x%08x in %s(%u)", waiting, example->call,
              example->mask, example->place.file_name(), example->place.line());
-  report("deadlock: of %u threads %u have ended%s%s", size, size - alive, barriers, collectives);
+  launch->fail(index, "deadlock: of %u threads %u have ended%s%s", size, size - alive, barriers,
+               collectives);
 }
 
-EMULATION_UNSEEN inline void Block::report(const char* format, ...) {
-  va_list values;
-  va_start(values, format);
-  launch->fail(index, format, values);
-  va_end(values);
-}
-
-// Give the launch up, from a thread; the threads of the block are abandoned where they are.
-EMULATION_UNSEEN inline void Block::fail(const char* format, ...) {
-  va_list values;
-  va_start(values, format);
-  launch->fail(index, format, values);
-  va_end(values);
+// Leave the threads of the block where they are: their stacks serve the next block.
+EMULATION_UNSEEN inline void Block::abandon() {
   leave(here().thread->fiber, nullptr, true);
   __builtin_unreachable();
 }

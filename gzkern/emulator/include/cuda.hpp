@@ -3,8 +3,8 @@
 
 #include "async_copy.hpp"
 #include "atomics.hpp"
-#include "table.hpp"
 #include "intrinsics.hpp"
+#include "table.hpp"
 #include "tensor_core.hpp"
 #include "vectors.hpp"
 #include "warp.hpp"

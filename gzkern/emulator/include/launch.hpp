@@ -1,7 +1,6 @@
 // What Python asks for, and what it is told.
 #pragma once
 
-#include <stdarg.h>
 #include <stdio.h>
 
 #include "sanitizers.hpp"
@@ -27,11 +26,11 @@ struct Launch {
   EMULATION_UNSEEN bool failed() const { return __atomic_load_n(&has_failed, __ATOMIC_ACQUIRE); }
 
   // Give up, and keep the first reason of all blocks.
-  EMULATION_UNSEEN __attribute__((format(printf, 3, 0))) void fail(const uint3& block, const char* format,
-                                                                    va_list values) {
+  template <class... Values>
+  EMULATION_UNSEEN void fail(const uint3& block, const char* format, Values... values) {
     if (__atomic_exchange_n(&has_failed, 1, __ATOMIC_ACQ_REL)) return;
     const int length = snprintf(message, sizeof message, "block (%u, %u, %u): ", block.x, block.y, block.z);
-    vsnprintf(message + length, sizeof message - length, format, values);
+    snprintf(message + length, sizeof message - length, format, values...);
   }
 };
 

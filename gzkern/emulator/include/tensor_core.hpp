@@ -21,7 +21,7 @@ struct MmaOperand {
 // The layout of the fragments is in kernels/include/mma.cuh. The products of a tile are summed before they are added,
 // in an order that is the emulator's own: the hardware's is not documented.
 EMULATION_UNSEEN inline void multiply(MmaOperand** lanes) {
-  auto tf32 = [](unsigned bits) EMULATION_UNSEEN { return bits_as<float>(bits & 0xffffe000); };  // all that is looked at
+  auto tf32 = [](unsigned bits) EMULATION_UNSEEN { return bits_as<float>(bits & 0xffffe000); };  // the rest is ignored
   float products[16][8];
   for (unsigned row = 0; row < 16; row++)
     for (unsigned column = 0; column < 8; column++) {

@@ -150,20 +150,21 @@ T __shfl_xor_sync(unsigned mask, T value, int bits, int width = emulation::WARP,
 // Besides waiting it orders the memory accesses of the lanes, which the other collectives do not.
 EMULATION_UNSEEN inline void __syncwarp(unsigned mask = ~0u, emulation::Place place = emulation::Place::current()) {
   auto [block, thread] = emulation::here();
-  char* point = &block->warps[thread->warp()].order_point;
-  emulation::release(point);
-  emulation::reduce(
-      "__syncwarp", mask, 0, [](int, int) { return 0; }, place);
-  emulation::acquire(point);
+  emulation::Meeting& meeting = block->warps[thread->warp()].meeting;
+  int nothing = 0;
+  meeting.come();
+  emulation::collective(
+      "__syncwarp", mask, nothing, [&](int**, unsigned) EMULATION_UNSEEN { meeting.complete(); }, place);
+  meeting.go();
 }
 
-#define EMULATION_REDUCTION(name, T, expression)                                                              \
-  inline T name(unsigned mask, T value, emulation::Place place = emulation::Place::current()) {              \
-    return emulation::reduce(                                                                                 \
-        #name, mask, value, [](T a, T b) { return expression; }, place);                                      \
+#define EMULATION_REDUCTION(name, T, expression)                                                  \
+  inline T name(unsigned mask, T value, emulation::Place place = emulation::Place::current()) {   \
+    return emulation::reduce(                                                                     \
+        #name, mask, value, [](T a, T b) -> T { return expression; }, place);                     \
   }
 EMULATION_REDUCTION(__reduce_add_sync, unsigned, a + b)
-EMULATION_REDUCTION(__reduce_add_sync, int, static_cast<int>(static_cast<unsigned>(a) + static_cast<unsigned>(b)))
+EMULATION_REDUCTION(__reduce_add_sync, int, static_cast<unsigned>(a) + static_cast<unsigned>(b))
 EMULATION_REDUCTION(__reduce_min_sync, unsigned, b < a ? b : a)
 EMULATION_REDUCTION(__reduce_min_sync, int, b < a ? b : a)
 EMULATION_REDUCTION(__reduce_max_sync, unsigned, a < b ? b : a)
