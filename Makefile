@@ -1,9 +1,13 @@
 # make demo: draw galaxies, train, evaluate, predict.   make test: what CI runs.   make test-all: the slow tests too.
 PYTHON ?= python3
 BIN := .venv/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 DEMO := demo
+CUDA := kernels/*.cu kernels/include/*.cuh gzkern/emulator/include/*.hpp tests/kernels/*.cu
+# cuda13 or cuda12, as the NVIDIA driver wants it; nothing without one.
+EXTRA := $$($(BIN)/python -c 'from gzkern.cuda.device import extra; print(extra() or "")')
 
-.PHONY: demo test test-all lint bench clean
+.PHONY: demo test test-all lint format bench clean
 
 demo: .venv/installed
 	rm -rf $(DEMO)
@@ -25,12 +29,17 @@ test: .venv/installed-dev lint
 	$(BIN)/pytest -m "not slow"
 
 test-all: .venv/installed-dev lint
-	$(BIN)/pytest
+	$(BIN)/pytest --record benchmarks/results/kernels_emulated.json
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run --Werror $(CUDA)
+
+format: .venv/installed-dev
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(CUDA)
 
 bench: .venv/installed-bench
 	$(BIN)/python -m benchmarks.train_step --device cpu --baseline torch --json benchmarks/results/train_step_cpu.json
@@ -42,15 +51,16 @@ bench: .venv/installed-bench
 	touch $@
 
 .venv/installed: .venv/created pyproject.toml
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	$(PIP) --editable .
+	extra=$(EXTRA) && if [ "$$extra" ]; then $(PIP) --editable ".[$$extra]"; fi
 	touch $@
 
-.venv/installed-dev: .venv/created pyproject.toml
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
-	touch $@ .venv/installed
+.venv/installed-dev: .venv/installed
+	extra=$(EXTRA) && $(PIP) --editable ".[dev,$${extra:-nvrtc}]"
+	touch $@
 
 .venv/installed-bench: .venv/installed-dev
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	$(PIP) --editable '.[bench]'
 	touch $@
 
 clean:
