@@ -1,0 +1,213 @@
+"""Cases of kernels/conv2d_*.cu."""
+
+from functools import partial
+
+import numpy as np
+from harness import Case
+from numerics import UNIT, assert_bounded, assert_within_error_rule
+
+from gzkern.cpu import conv2d as oracle
+from gzkern.cuda import conv2d
+
+# C, H, W, N, R, S, K and the form: ones, primes, tiles ± 1 along every extent, odd sums under a pool, empty batches.
+QUICK = [((3, 6, 7, 8, 3, 2, 4), "pool"), ((2, 5, 4, 7, 2, 2, 5), "relu"), ((2, 4, 5, 3, 3, 3, 3), "plain")]
+SHAPES = [
+    *QUICK,
+    ((1, 1, 1, 1, 1, 1, 1), "pool"),
+    ((3, 7, 5, 31, 3, 2, 7), "pool"),
+    ((2, 6, 6, 33, 3, 3, 33), "pool"),
+    ((5, 9, 9, 32, 2, 4, 32), "relu"),
+    ((4, 8, 8, 36, 3, 3, 36), "pool"),
+    ((7, 4, 12, 12, 1, 1, 65), "plain"),
+    ((1, 12, 4, 5, 5, 1, 17), "relu"),
+    ((33, 5, 5, 4, 5, 5, 8), "plain"),
+    ((8, 7, 9, 20, 6, 3, 16), "pool"),
+    ((2, 5, 5, 0, 3, 3, 4), "pool"),
+    # the published network's layers: their channels and filters, fewer positions and images
+    ((3, 13, 10, 20, 6, 6, 32), "pool"),
+    ((32, 8, 8, 12, 5, 5, 64), "pool"),
+    ((64, 5, 4, 16, 3, 3, 128), "relu"),
+    ((128, 4, 4, 8, 3, 3, 128), "pool"),
+]
+LONG = [((460, 3, 3, 4, 3, 3, 3), "relu"), ((2, 3, 4, 6, 3, 3, 460), "plain")]  # more than 4,096 terms of a sum
+MANY_IMAGES = ((1, 3, 3, 4500, 2, 2, 2), "pool")
+
+
+def normal(*shape, seed=0):
+    return np.random.default_rng((seed, *shape)).standard_normal(shape, np.float32)
+
+
+def small_integers(*shape, seed=0):
+    """Numbers whose sums and products are exact, few enough that positions tie."""
+    return np.random.default_rng((seed, *shape)).integers(-1, 2, shape).astype(np.float32)
+
+
+def layer(shape, draw=normal):
+    C, H, W, N, R, S, K = shape
+    return {"x": draw(C, H, W, N), "weight": draw(C, R, S, K, seed=1), "bias": draw(K, H - R + 1, W - S + 1, seed=2)}
+
+
+def wide(inputs):
+    return {name: a.astype(np.float64) if a.dtype == np.float32 else a for name, a in inputs.items()}
+
+
+def terms_of(weight):
+    return weight[..., 0].size + 1
+
+
+def flags(form):
+    return {"activate": form != "plain", "pool": form == "pool"}
+
+
+def windows(z, fill):
+    """(4, K, ⌈P/2⌉, ⌈Q/2⌉, N): the positions of every 2×2 window, ``fill`` beyond the border."""
+    K, P, Q, N = z.shape
+    padded = np.full((K, P + P % 2, Q + Q % 2, N), fill)
+    padded[:, :P, :Q] = z
+    return np.stack([padded[:, corner // 2 :: 2, corner % 2 :: 2] for corner in range(4)])
+
+
+def check_forward(inputs, results, form):
+    """y within the error rule; the code byte where no two candidates are closer than rounding."""
+    exact = wide(inputs)
+    z, _ = oracle.forward_oracle(*exact.values(), activate=False, pool=False)
+    squares, _ = oracle.forward_oracle(*(a**2 for a in exact.values()), activate=False, pool=False)
+    bound = 4 * UNIT * np.sqrt(terms_of(inputs["weight"])) * np.sqrt(squares)
+    y, code = results
+    if form != "pool":
+        assert code is None
+        return assert_bounded(y, z if form == "plain" else np.maximum(z, 0), bound)
+    rectified, margin = windows(np.maximum(z, 0), -np.inf), windows(bound, 0.0)
+    largest = rectified.max(axis=0)
+    worst = assert_bounded(y, largest, margin.max(axis=0))
+    for corner in range(4):
+        won = (code >> corner & 1).astype(bool)
+        sure = rectified[corner] > 2 * margin.max(axis=0)  # that it is > 0
+        others = np.delete(rectified, corner, axis=0).max(axis=0)
+        wins = sure & (rectified[corner] - others > 2 * margin.max(axis=0))
+        loses = (rectified[corner] == -np.inf) | (largest - rectified[corner] > 2 * margin.max(axis=0))
+        loses |= windows(z, -1.0)[corner] < -margin[corner]
+        assert won[wins].all(), f"position {corner} is the largest and not in the code"
+        assert not won[loses].any(), f"position {corner} is in the code and not the largest"
+    assert ((code == 0) == (y == 0)).all()
+    assert (code < 16).all()
+    return worst
+
+
+def check_exact(inputs, results, form):
+    expected = oracle.forward_oracle(*wide(inputs).values(), **flags(form))
+    for got, exact in zip(results, expected, strict=True):
+        assert (got is None) == (exact is None)
+        if got is not None:
+            np.testing.assert_array_equal(got, exact)
+    return 0.0
+
+
+def nans():
+    inputs = layer((2, 6, 6, 20, 3, 3, 4), small_integers)
+    inputs["x"][1, 2, 3, 7] = np.nan
+    inputs["bias"][2, 1, 1] = np.nan
+    return inputs
+
+
+def forward_cases():
+    for version in conv2d.FORWARD:
+        kernel = f"conv2d_forward_{version}"
+        for shape, form in [*SHAPES, *(LONG[:1] if version in ("naive", "long") else [])]:
+            if version == "vectorised" and (shape[3] % 4 or shape[6] % 4):
+                continue
+            yield Case(
+                kernel,
+                f"{'x'.join(map(str, shape))}-{form}",
+                partial(layer, shape),
+                partial(conv2d.convolve, form=form, version=version),
+                partial(check_forward, form=form),
+                quick=(shape, form) in QUICK,
+                shared=version != "naive",
+            )
+        for form in ("plain", "relu", "pool"):
+            yield Case(
+                kernel,
+                f"ties-{form}",
+                partial(layer, (2, 7, 8, 8, 3, 3, 8), small_integers),
+                partial(conv2d.convolve, form=form, version=version),
+                partial(check_exact, form=form),
+            )
+        yield Case(kernel, "nan", nans, partial(conv2d.convolve, form="pool", version=version),
+                   partial(check_exact, form="pool"))  # fmt: skip
+
+
+def gradients(shape, form, arrays):
+    """The named arrays of a backward pass: y and code are the oracle's, of a forward pass."""
+    inputs = layer(shape)
+    y, code = oracle.forward_oracle(*wide(inputs).values(), **flags(form))
+    available = {**inputs, "gradient": normal(*y.shape, seed=3)}
+    if form != "plain":
+        available["kept"] = code if form == "pool" else y.astype(np.float32)
+    return {name: available[name] for name in (*arrays, "gradient", "kept") if name in available}
+
+
+def check_gradient(inputs, results, shape, form, which):
+    """Against the float64 oracle, which needs all arrays; what the pass does not read is zero."""
+    C, H, W, N, R, S, K = shape
+    exact = {"x": np.zeros((C, H, W, N)), "weight": np.zeros((C, R, S, K)), **wide(inputs)}
+    kept = exact.get("kept")
+    y, code = (None, kept) if form == "pool" else (kept, None)
+    activate = form != "plain"
+    references, squares = (
+        oracle.backward_oracle(exact["x"] ** power, exact["weight"] ** power, y, code, exact["gradient"] ** power,
+                               activate=activate)
+        for power in (1, 2)
+    )  # fmt: skip
+    terms = (K * R * S, (H - R + 1) * (W - S + 1) * N, N)[which]
+    return assert_within_error_rule(results[0], references[which], squares[which], terms)
+
+
+def backward_cases():
+    passes = [
+        ("data", conv2d.backward_data, conv2d.BACKWARD_DATA, ("weight",)),
+        ("weights", conv2d.backward_weights, conv2d.BACKWARD_WEIGHTS, ("x",)),
+        ("bias", conv2d.backward_bias, conv2d.BACKWARD_BIAS, ()),
+    ]
+    for which, (name, binding, versions, arrays) in enumerate(passes):
+        for version in versions:
+            extra = LONG[1:] if name == "data" and version in ("naive", "long") else []
+            extra += [MANY_IMAGES] if name != "data" else []
+            for shape, form in [*SHAPES, *extra]:
+                yield Case(
+                    f"conv2d_backward_{name}_{version}",
+                    f"{'x'.join(map(str, shape))}-{form}",
+                    partial(gradients, shape, form, arrays),
+                    partial(_call, binding, form=form, sizes=conv2d.Sizes(*shape), version=version),
+                    partial(check_gradient, shape=shape, form=form, which=which),
+                    quick=(shape, form) in QUICK,
+                    shared=name != "bias" and version != "naive",
+                )
+
+
+def _call(binding, *, kept=None, **arguments):
+    return binding(kept=kept, **arguments)
+
+
+def sum_cases():
+    """The second kernel of the gradient of the weights, by itself."""
+    for parts, size in ((2, 5), (7, 300), (4100, 3)):
+        yield Case(
+            "conv2d_backward_weights_sum",
+            f"{parts}x{size}",
+            lambda parts=parts, size=size: {"partial": normal(parts, size)},
+            conv2d.sum_parts,
+            lambda inputs, results: assert_within_error_rule(
+                results[0],
+                inputs["partial"].astype(np.float64).sum(axis=0),
+                (inputs["partial"].astype(np.float64) ** 2).sum(axis=0),
+                len(inputs["partial"]),
+            ),
+            quick=size == 300,
+        )
+
+
+def cases():
+    yield from forward_cases()
+    yield from backward_cases()
+    yield from sum_cases()
