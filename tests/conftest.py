@@ -1,17 +1,66 @@
-"""Fixtures that several files share: a small packed set of synthetic galaxies, and a run trained on it."""
+"""Fixtures that several files share, and what a test may need of the machine.
 
+``GZKERN_REQUIRE`` (names with commas: gxx, nvrtc, gpu) makes a failure of what would otherwise be a skip.
+"""
+
+import os
+from functools import cache
 from pathlib import Path
 
 import pytest
-from small import small_config
 
-from gzkern.data.demo import draw_demo_set
-from gzkern.data.pack import pack
-from gzkern.decision_tree import load_tree
+
+def pytest_addoption(parser):
+    parser.addoption("--record", metavar="FILE", help="write what the kernel tests measured to a JSON file")
+
+
+def pytest_runtest_setup(item):
+    """Skip a test marked gxx, nvrtc or gpu where that is missing, unless this machine must have it."""
+    for requirement, missing in (("gxx", missing_gxx), ("nvrtc", missing_nvrtc), ("gpu", missing_gpu)):
+        if item.get_closest_marker(requirement) and (reason := missing()):
+            if requirement in os.environ.get("GZKERN_REQUIRE", "").split(","):
+                pytest.fail(f"GZKERN_REQUIRE names {requirement}: {reason}")
+            pytest.skip(reason)
+
+
+@cache
+def missing_gxx() -> str | None:
+    """What keeps kernels from being emulated here."""
+    from gzkern.emulator import backend
+    from gzkern.errors import InputError
+
+    try:
+        backend.require()
+    except InputError as error:
+        return str(error)
+    return None
+
+
+@cache
+def missing_nvrtc() -> str | None:
+    """What keeps kernels from being compiled for a GPU here."""
+    from gzkern.cuda.nvrtc import version
+
+    try:
+        version()
+    except (ImportError, RuntimeError) as error:
+        return f'{str(error).splitlines()[0]}; pip install -e ".[nvrtc]"'
+    return None
+
+
+@cache
+def missing_gpu() -> str | None:
+    """What keeps kernels from running on a GPU here."""
+    from gzkern.cuda.device import missing
+
+    return missing()
 
 
 @pytest.fixture(scope="session")
 def demo_folder(tmp_path_factory) -> Path:
+    """A small set of synthetic galaxies."""
+    from gzkern.data.demo import draw_demo_set
+
     folder = tmp_path_factory.mktemp("demo") / "galaxies"
     draw_demo_set(folder, 40, seed=3)
     return folder
@@ -19,6 +68,10 @@ def demo_folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def demo_pack(demo_folder, tmp_path_factory) -> Path:
+    """The same, packed."""
+    from gzkern.data.pack import pack
+    from gzkern.decision_tree import load_tree
+
     out = tmp_path_factory.mktemp("demo") / "pack"
     labels = demo_folder / "training_solutions_rev1.csv"
     pack(demo_folder / "images_training_rev1", labels, out, load_tree(), progress=False)
@@ -27,7 +80,9 @@ def demo_pack(demo_folder, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def demo_run(demo_pack, tmp_path_factory):
-    """A finished run of ten steps; read only."""
+    """A finished run of ten steps on it; read only."""
+    from small import small_config
+
     from gzkern.training import train
 
     return train(small_config(), demo_pack, tmp_path_factory.mktemp("demo") / "run", progress=False)

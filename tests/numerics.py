@@ -6,13 +6,24 @@ UNIT = 2.0**-24
 
 
 def assert_within_error_rule(got, exact, scale_squared, terms, factor=4.0):
-    """|got − exact| ≤ factor·u·√terms·√(Σ(aᵢbᵢ)²), ``scale_squared`` being that sum of squares in float64."""
+    """|got − exact| ≤ factor·u·√terms·√(Σ(aᵢbᵢ)²), ``scale_squared`` being that sum of squares in float64.
+
+    Returns the largest error as a fraction of its bound.
+    """
     bound = factor * UNIT * np.sqrt(terms) * np.sqrt(scale_squared)
-    assert_bounded(got, exact, bound)
+    return assert_bounded(got, exact, bound)
+
+
+def assert_within_ulps(got, exact, ulps=2):
+    """Every float32 within so many units in the last place of the float64 result: elementwise operations."""
+    return assert_bounded(got, exact, ulps * np.spacing(np.abs(exact).astype(np.float32)).astype(np.float64))
 
 
 def assert_bounded(got, exact, bound):
-    """Every |got − exact| ≤ bound, NaN failing; on failure the first five offenders."""
+    """Every |got − exact| ≤ bound, NaN failing; on failure the first five offenders.
+
+    Returns the largest error as a fraction of its bound.
+    """
     assert got.shape == exact.shape, f"shape {got.shape}, expected {exact.shape}"
     error = np.abs(got.astype(np.float64) - exact)
     bad = ~(error <= bound)
@@ -24,3 +35,6 @@ def assert_bounded(got, exact, bound):
             for index in np.argwhere(bad)[:5]
         ]
         raise AssertionError(f"{bad.sum()} of {bad.size} off\n" + "\n".join(lines))
+    bound = np.broadcast_to(bound, error.shape)
+    nonzero = error > 0
+    return float((error[nonzero] / bound[nonzero]).max()) if nonzero.any() else 0.0

@@ -4,6 +4,7 @@ import importlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 from gzkern.cuda import (
     constraints,
+    conv2d,
     dense,
     dropout,
     finite,
@@ -61,8 +63,7 @@ class Row:
 
     @property
     def id(self):
-        activation = self.others.get("activation")
-        return f"{self.op}.{self.function.__name__}" + (f"-{activation}" if activation else "")
+        return f"{self.op}.{self.function.__name__}({','.join(self.arrays)})"
 
     def __call__(self, **changed):
         return self.function(**{**self.others, **self.arrays, **changed})
@@ -211,6 +212,48 @@ ROWS = [
             (dense.backward_weights, {"x": floats(6, 4), "gradient": floats(10, 4)}),
         )
     ),
+    Row(
+        conv2d.forward,
+        {"x": floats(2, 7, 6, 4), "weight": floats(2, 3, 2, 5), "bias": floats(5, 5, 5)},
+        wrong={
+            "x": [(2, 7, 6), (3, 7, 6, 4), (2, 8, 6, 4)],
+            "weight": [(3, 3, 2, 5), (2, 3, 2), (2, 8, 2, 5), (2, 3, 7, 5), (2, 0, 2, 5)],
+            "bias": [(5, 5, 6), (5,)],
+        },
+        refused=[({"activate": False}, "a pool without ReLU")],
+        large={"x": (1, 2, 2, 2**24), "weight": (1, 1, 1, 2**9), "bias": (2**9, 2, 2)},
+        batch=PARAMETERS,
+    ),
+    *(
+        Row(
+            conv2d.backward,
+            {"x": floats(2, 7, 6, 4), "weight": floats(2, 3, 2, 5), "gradient": floats(5, P, P, 4), **kept},
+            {"y": None, "code": None, "activate": activate},
+            wrong={
+                "x": [(2, 7, 6), (3, 7, 6, 4), (2, 9, 6, 4)],
+                "weight": [(3, 3, 2, 5), (2, 3, 2), (2, 8, 2, 5)],
+                "gradient": [(5, P, P + 1, 4), (5, P, P)],
+                **{name: [(5, P, P, 3)] for name in kept},
+            },
+            batch=PARAMETERS,
+        )
+        for activate, P, kept in (
+            (False, 5, {}),
+            (True, 5, {"y": floats(5, 5, 5, 4)}),
+            (True, 3, {"code": codes(5, 3, 3, 4)}),
+        )
+    ),
+    Row(
+        conv2d.convolve,
+        {"x": floats(2, 7, 6, 4), "weight": floats(2, 3, 2, 5), "bias": floats(5, 5, 5)},
+        {"form": "pool"},
+        refused=[
+            ({"version": "none"}, "expected naive or tiled"),
+            ({"version": "vectorised"}, "multiple"),
+            ({"form": "maxout"}, "form"),
+        ],
+        batch=PARAMETERS,
+    ),
     Row(dense.backward_bias, {"gradient": floats(10, 4)}, refused=[({"version": "none"}, "expected naive or warp")]),
     Row(
         dense.activate,
@@ -264,7 +307,8 @@ def untouched(monkeypatch):
         def __getattr__(self, name):
             pytest.fail(f"{name} was used")
 
-    monkeypatch.setattr(launch, "_backend", lambda home: Untouched())
+    device = Untouched()
+    monkeypatch.setattr(launch, "_backend", lambda home: device)
 
 
 def each(name, values):
@@ -275,7 +319,9 @@ def spoiled():
     for row in ROWS:
         for name, array in row.arrays.items():
             for how in SPOILED:
-                if how != "strides" or array.size > 1:  # one element is always contiguous
+                contiguous = how == "strides" and array.size == 1
+                no_pool = how == "nothing" and name == "code" and row.op == "conv2d"
+                if not (contiguous or no_pool):  # which are as they should be
                     yield f"{row.id}-{name}-{how}", row, name, how
 
 
@@ -331,7 +377,7 @@ def without_images(row):
 
 
 @each("row", [(r.id, r) for r in ROWS])
-@pytest.mark.usefixtures("gxx")
+@pytest.mark.gxx
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy's, for the mean of nothing
 def test_an_empty_batch(row):
     """Empty in, empty out, and 0 where a sum has no terms, as on the CPU."""
@@ -371,3 +417,10 @@ def test_a_launch_that_is_refused(geometry, arguments, error, sentence):
 def test_a_grid_without_blocks_is_no_launch():
     backend = SimpleNamespace(get_function=lambda file, kernel: pytest.fail("launched"))
     RELU(backend, Geometry((0,), (32,)), floats(0), floats(0), np.uint32(0))
+
+
+@pytest.mark.gxx
+def test_the_example_of_the_readme(capsys):
+    text = (Path(__file__).parents[2] / "kernels" / "README.md").read_text()
+    exec(re.search(r"```python\n(.*?)```", text, re.DOTALL)[1], {})
+    assert capsys.readouterr().out.startswith("[[ 0.12573022 -0.12853466]")

@@ -38,7 +38,7 @@ def check(backend):
     np.testing.assert_array_equal(words(backend, counters, np.tile(key, (64, 1))), philox(counters, key))
 
 
-@pytest.mark.usefixtures("gxx")
+@pytest.mark.gxx
 def test_emulated():
     from gzkern.emulator import backend
 

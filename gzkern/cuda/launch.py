@@ -1,0 +1,184 @@
+"""Launches: a kernel, its geometry and its arguments, checked, on the device that the arrays live on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from ..errors import GzkernError, InputError
+
+MOST_ELEMENTS = 2**31 - 1
+"""Elements of one array; kernels count them in 32 bits."""
+
+ALIGNMENT = 16
+"""Bytes: what the address of an array must be divisible by, so that kernels may load four numbers at once."""
+
+_MOST_BLOCKS = (2**31 - 1, 65535, 65535)
+_MOST_THREADS = 1024
+
+
+class Backend(Protocol):
+    """A device that runs the kernels: a GPU (``cuda.device``), or its emulation (``gzkern.emulator``)."""
+
+    name: str
+
+    def get_function(self, file: str | Path, kernel: str) -> Callable[..., None]:
+        """``function(grid, block, args, shared_mem)`` of an ``extern "C"`` kernel; compiles its file if need be."""
+
+    def empty(self, shape: tuple[int, ...], dtype: Any = np.float32) -> Any:
+        """A C-contiguous array of undefined values."""
+
+    def asarray(self, array: np.ndarray) -> Any:
+        """A NumPy array as one of this device's."""
+
+    def asnumpy(self, array: Any) -> np.ndarray:
+        """One of this device's arrays as a NumPy array."""
+
+    def __hash__(self) -> int:
+        """Backends are keys of caches, by identity."""
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Blocks of a grid and threads of a block along x, y, z, and bytes of dynamic shared memory a block."""
+
+    grid: tuple[int, ...]
+    block: tuple[int, ...]
+    shared: int = 0
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """An ``extern "C"`` function of ``kernels/<file>.cu``."""
+
+    file: str | Path
+    name: str
+
+    def __call__(self, backend: Backend, geometry: Geometry, *arguments: Any) -> None:
+        """Launch; a grid without blocks is no launch.
+
+        Args:
+            backend: where.
+            geometry: of the launch.
+            arguments: C-contiguous arrays of the backend, and NumPy scalars of the kernel's types. A Python number
+                has no C type, and a strided array would be read as if it were contiguous: both are refused.
+        """
+        if 0 in geometry.grid:
+            return
+        self._check(geometry, arguments)
+        backend.get_function(self.file, self.name)(geometry.grid, geometry.block, arguments, geometry.shared)
+
+    def _check(self, geometry: Geometry, arguments: Sequence[Any]) -> None:
+        for axis, (blocks, most) in enumerate(zip(geometry.grid, _MOST_BLOCKS, strict=False)):
+            if not 0 < blocks <= most:
+                raise InputError(f"{self.name}: {blocks} blocks along {'xyz'[axis]}, expected 1 to {most}; "
+                                 "take smaller arrays")  # fmt: skip
+        if not 0 < math.prod(geometry.block) <= _MOST_THREADS:
+            raise GzkernError(f"{self.name}: a block of {geometry.block} threads, expected 1 to {_MOST_THREADS}")
+        for position, argument in enumerate(arguments):
+            if isinstance(argument, np.generic):
+                continue
+            flags = getattr(argument, "flags", None)
+            if flags is None or not flags.c_contiguous:
+                kind = type(argument).__name__ if flags is None else f"an array of strides {argument.strides}"
+                raise GzkernError(
+                    f"{self.name}: argument {position} is {kind}, expected a NumPy scalar or a C-contiguous array"
+                )
+
+
+def backend_of(op: str, dtype: Any = np.float32, **arrays: Any) -> Backend:
+    """The device of ``arrays``, all C-contiguous, with fewer than 2³¹ elements and of the expected dtype.
+
+    Args:
+        op: named in messages.
+        dtype: of all arrays; or a dict of the dtypes of those that are not float32, by name.
+        arrays: at least one.
+
+    Raises:
+        InputError: names the operation, the argument, what was expected and what came.
+    """
+    dtypes = dtype if isinstance(dtype, dict) else dict.fromkeys(arrays, dtype)
+    homes = {}
+    for name, array in arrays.items():
+        home = homes[name] = _home(array)
+        if home is None:
+            raise InputError(f"{op}: {name} is {type(array).__name__}, expected a NumPy or a CuPy array")
+        expected = np.dtype(dtypes.get(name, np.float32))
+        if array.dtype != expected:
+            raise InputError(
+                f"{op}: {name} has dtype {array.dtype}, expected {expected}; the kernels compute in float32"
+            )
+        if array.size > MOST_ELEMENTS:
+            raise InputError(f"{op}: {name} has {array.size} elements, expected fewer than 2^31; take a smaller batch")
+        if not array.flags.c_contiguous:
+            raise InputError(f"{op}: {name} has strides {array.strides}, expected a C-contiguous array; copy it first")
+        if array.size and _address(array) % ALIGNMENT:
+            raise InputError(
+                f"{op}: {name} is a view that begins at an address not divisible by {ALIGNMENT}, as loads of four "
+                "numbers need; copy it first"
+            )
+    if len(set(homes.values())) != 1:
+        got = ", ".join(f"{name} on {home}" for name, home in homes.items())
+        raise InputError(f"{op}: expected all arrays on one device, got {got}")
+    return _backend(next(iter(homes.values())))
+
+
+def choose(op: str, versions: Mapping[str, Kernel], version: str) -> Kernel:
+    """The kernel of a version.
+
+    Raises:
+        InputError: there is no such version; names those that there are.
+    """
+    if version not in versions:
+        raise InputError(f"{op}: version is {version!r}, expected {' or '.join(versions)}")
+    return versions[version]
+
+
+def require_size(op: str, name: str, shape: tuple[int, ...]) -> None:
+    """Refuse a result of 2³¹ elements or more, before it is allocated.
+
+    Raises:
+        InputError: names operation and result.
+    """
+    if math.prod(shape) > MOST_ELEMENTS:
+        raise InputError(f"{op}: {name} {shape} would have 2^31 elements or more; take a smaller batch")
+
+
+def elementwise(threads: int, block: int = 256) -> Geometry:
+    """The geometry of a kernel with one thread an item along x."""
+    return Geometry((ceil_div(threads, block),), (block,))
+
+
+def ceil_div(a: int, b: int) -> int:
+    """⌈a / b⌉."""
+    return -(-a // b)
+
+
+def _home(array: Any) -> str | None:
+    """Where an array lives: emulated (NumPy), cuda:<number> (CuPy), or None if it is neither."""
+    if isinstance(array, np.ndarray):
+        return "emulated"
+    if type(array).__module__.partition(".")[0] == "cupy" and hasattr(array, "device"):
+        return f"cuda:{array.device.id}"
+    return None
+
+
+def _address(array: Any) -> int:
+    return array.__array_interface__["data"][0] if isinstance(array, np.ndarray) else array.data.ptr
+
+
+@cache
+def _backend(home: str) -> Backend:
+    if home == "emulated":
+        from ..emulator import backend
+
+        return backend
+    from .device import backend as cuda
+
+    return cuda(int(home.partition(":")[2]))

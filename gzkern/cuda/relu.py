@@ -1,0 +1,31 @@
+"""Rectifier: max(x, 0), where NaN stays NaN; ``kernels/relu.cu``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .. import check
+from .launch import Kernel, backend_of
+from .launch import elementwise as geometry
+
+FORWARD = Kernel("relu", "relu_forward")
+BACKWARD = Kernel("relu", "relu_backward")
+
+
+def forward(x: Any) -> Any:
+    """``x < 0 ? 0 : x``, any shape."""
+    backend = backend_of("relu", x=x)
+    y = backend.empty(x.shape)
+    FORWARD(backend, geometry(x.size), x, y, np.uint32(x.size))
+    return y
+
+
+def backward(gradient: Any, y: Any) -> Any:
+    """The gradient where y > 0 (or NaN), else 0: the derivative at 0 is taken as 0, as in the original."""
+    backend = backend_of("relu", gradient=gradient, y=y)
+    check.shape("relu", "y", y, gradient.shape)
+    dx = backend.empty(y.shape)
+    BACKWARD(backend, geometry(y.size), gradient, y, dx, np.uint32(y.size))
+    return dx

@@ -1,0 +1,32 @@
+"""What the kernel tests measured, for ``--record FILE``."""
+
+import json
+from collections import defaultdict
+
+import pytest
+
+_measured = pytest.StashKey[list]()
+
+
+@pytest.fixture(scope="session")
+def measured(pytestconfig) -> list:
+    """Append rows here: device, kernel (or operation), proof, and the largest error as a fraction of its bound."""
+    return pytestconfig.stash.setdefault(_measured, [])
+
+
+def pytest_sessionfinish(session):
+    path = session.config.getoption("--record")
+    rows = session.config.stash.get(_measured, [])
+    if path and rows:
+        from benchmarks.report import machine
+
+        groups = defaultdict(list)
+        for row in rows:
+            groups[row["device"], row["kernel"], row["proof"]].append(row.get("error", 0.0))
+        summary = [
+            {"device": device, "kernel": kernel, "proof": proof, "runs": len(errors), "error": max(errors)}
+            for (device, kernel, proof), errors in sorted(groups.items())
+        ]
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump({**machine(), "failed": session.testsfailed, "rows": summary}, file, indent=1)
+            file.write("\n")

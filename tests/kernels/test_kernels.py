@@ -1,0 +1,58 @@
+"""Every kernel in every version against float64, emulated in all thread orders, and on a GPU where there is one.
+
+``make test`` takes the quick cases in one random order; the slow tests are the full matrix.
+"""
+
+import os
+import random
+
+import pytest
+from collect import all_cases
+from harness import assert_same_bits, prove, results_of
+
+ORDERS = ("forward", "reverse", "random")
+SEED = int(os.environ.get("GZKERN_SEED", random.SystemRandom().randrange(1 << 30)))
+
+
+def each(cases):
+    return pytest.mark.parametrize("case", [pytest.param(case, id=case.id) for case in cases])
+
+
+def record(measured, device, case, error):
+    measured.append({"device": device, "kernel": case.kernel, "proof": "float64", "error": error})
+
+
+@pytest.mark.gxx
+@each([case for case in all_cases() if case.quick])
+def test_emulated_in_a_random_order(case, measured):
+    from gzkern.emulator import backend
+
+    print(f"GZKERN_SEED={SEED} repeats this order")
+    with backend.settings(order="random", seed=SEED, late_copies=bool(SEED % 2)):
+        record(measured, "emulated", case, prove(case, backend))
+
+
+@pytest.mark.slow
+@pytest.mark.gxx
+@each(all_cases())
+def test_emulated_in_every_order(case, measured):
+    """Forward, reverse and random, with early and with late copies: right, and the same bits."""
+    from gzkern.emulator import backend
+
+    first = None
+    for late in (False, True):
+        for order in ORDERS:
+            with backend.settings(order=order, seed=SEED, late_copies=late):
+                results = results_of(case, backend)
+            first = first or results
+            for one, other in zip(first, results, strict=True):
+                assert_same_bits(one, other, f"{order} order with {'late' if late else 'early'} copies")
+    record(measured, "emulated", case, case.check(case.inputs(), first))
+
+
+@pytest.mark.gpu
+@each(all_cases())
+def test_on_a_gpu(case, measured):
+    from gzkern.cuda.device import backend
+
+    record(measured, "cuda", case, prove(case, backend()))
