@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 from functools import cache
 from types import ModuleType
 from typing import Any
+
+import numpy as np
 
 from .errors import InputError
 
@@ -14,16 +17,30 @@ NAMES = ("auto", "cpu", "cuda", "emulated")
 
 
 class Device:
-    """A device and its operations: ``device.conv2d`` is the module of that operation on this device."""
+    """A device and its operations: ``device.conv2d`` is the module of that operation on this device.
 
-    def __init__(self, name: str, package: str):
+    ``cpu`` computes with other algorithms; ``cuda`` and ``emulated`` run the kernels, on CuPy's and on NumPy's
+    arrays. ``synchronous``: a result is there when its call returns, so that looking at it costs no wait.
+    """
+
+    def __init__(self, name: str, backend: Any = None):
         self.name = name
-        self._package = package
+        self.synchronous = name != "cuda"
+        self._backend = backend
+        self._package = "gzkern.cpu" if backend is None else "gzkern.cuda"
 
     def __getattr__(self, operation: str) -> ModuleType:
         if operation.startswith("_"):
             raise AttributeError(operation)
         return _operation(f"{self._package}.{operation}")
+
+    def asarray(self, array: np.ndarray) -> Any:
+        """A NumPy array as one of this device's."""
+        return array if self._backend is None else self._backend.asarray(array)
+
+    def asnumpy(self, array: Any) -> np.ndarray:
+        """One of this device's arrays as a NumPy array."""
+        return np.asarray(array) if self._backend is None else self._backend.asnumpy(array)
 
     def __repr__(self) -> str:
         return f"Device({self.name!r})"
@@ -37,19 +54,48 @@ def _operation(module: str) -> ModuleType:
 def select(name: str | Device | None = None) -> Device:
     """The device called ``name``; None asks ``GZKERN_DEVICE``, then takes "auto".
 
+    "auto" is ``cuda`` where a GPU answers, else ``cpu``; which of them is said once, on stderr.
+
     Raises:
-        InputError: no such device, or one that this version or machine does not have.
+        InputError: no such device, or one that this machine does not have; says what is missing.
     """
     if isinstance(name, Device):
         return name
     name = name or os.environ.get("GZKERN_DEVICE") or "auto"
     if name not in NAMES:
         raise InputError(f"device {name!r}: expected one of {', '.join(NAMES)}")
-    if name in ("cuda", "emulated"):
-        raise InputError(
-            f"device {name!r} is not part of gzkern {_version()}, which computes on the CPU; use --device cpu"
-        )
-    return Device("cpu", "gzkern.cpu")
+    return _auto() if name == "auto" else _device(name)
+
+
+@cache
+def _device(name: str) -> Device:
+    if name == "cpu":
+        return Device(name)
+    if name == "emulated":
+        from .emulator import backend
+
+        backend.require()
+        _say("device emulated: the CUDA kernels on the CPU, for study and tests; for speed take cpu or cuda")
+        return Device(name, backend)
+    from .cuda.device import backend as cuda
+    from .cuda.device import require
+
+    require()
+    return Device(name, cuda())
+
+
+@cache
+def _auto() -> Device:
+    from .cuda.device import missing
+
+    reason = missing()
+    name = "cpu" if reason else "cuda"
+    _say(f"device {name}" + (f" ({reason})" if reason else ""))
+    return _device(name)
+
+
+def _say(message: str) -> None:
+    print(f"gzkern: {message}", file=sys.stderr)
 
 
 def require_precision(device: Device, precision: str) -> None:
@@ -76,9 +122,3 @@ def set_threads(count: int | None) -> int:
             raise InputError(f"--threads {count}: expected 1 to {limit}, the cores of this machine")
         numba.set_num_threads(count)
     return int(numba.get_num_threads())
-
-
-def _version() -> Any:
-    from . import __version__
-
-    return __version__

@@ -43,6 +43,7 @@ from .run import Run
 
 _LINES_PER_VALIDATION = 10  # lines of metrics.jsonl from one validation to the next
 _CHECKPOINT_SECONDS = 600  # the longest time between two checkpoints
+_LOOK_STEPS = 100  # from one look at a device that runs by itself to the next
 
 
 class Interrupted(GzkernError):
@@ -150,9 +151,8 @@ class Trainer:
             _cut_metrics(self.run.metrics_file, 0)
             return 0
         step, weights, velocity = checkpoint.load(found[-1])
-        for current, stored in ((self.network.parameters, weights), (self.optimiser.velocity, velocity)):
-            for name, array in self.network.runtime_order(stored).items():
-                current[name][...] = array
+        self.network.load_state(weights)
+        self.optimiser.load_state(self.network.runtime_order(velocity))
         _cut_metrics(self.run.metrics_file, step)
         return step
 
@@ -160,7 +160,8 @@ class Trainer:
         """Train from step ``first`` to the end, and write the final weights."""
         with _stop_request() as stop, self._batches(first, workers) as pool, self._bar(first) as bar:
             bar.set_postfix_str("the first step compiles the code, once a machine")
-            window = _Window(pool)
+            at_once = self.network.device.synchronous
+            window = _Window(self.network.device, pool)
             saved_at = time.monotonic()
             for step, batch in enumerate(pool, start=first):
                 window.add(self._step(step, batch))
@@ -168,13 +169,15 @@ class Trainer:
                 done = step + 1
                 validate = done % self.validation_steps == 0 or done == self.steps
                 line_due = validate or done % self.line_steps == 0
+                if at_once or line_due or stop.is_set() or done % _LOOK_STEPS == 0:
+                    self._refuse_bad_step()
                 if line_due:
                     bar.set_postfix_str(_postfix(self._metrics(done, window, validate)))
                 if validate or stop.is_set() or time.monotonic() - saved_at > _CHECKPOINT_SECONDS:
                     path = self._checkpoint(done)
                     saved_at = time.monotonic()
                 if line_due:
-                    window = _Window(pool)
+                    window = _Window(self.network.device, pool)
                 if stop.is_set() and done < self.steps:
                     raise Interrupted(
                         f"stopped after step {done} of {self.steps}; saved {path}; "
@@ -182,16 +185,16 @@ class Trainer:
                     )
         checkpoint.save_weights(self.run.weights_file, self.network.state(), {"step": str(self.steps)})
 
+    def _images_of(self, start: int, stop: int) -> np.ndarray:
+        train = self.config.train
+        return example_images(train.seed, start, stop, len(self.train_rows), train.chunk, train.batch)
+
     def _batches(self, first: int, workers: int) -> BatchPool:
         train = self.config.train
-
-        def rows(start: int, stop: int) -> np.ndarray:
-            return example_images(train.seed, start, stop, len(self.train_rows), train.chunk, train.batch)
-
         return BatchPool(
             self.dataset.images,
             self.labels,
-            rows,
+            self._images_of,
             seed=train.seed,
             augment=self.config.augment,
             data=self.config.data,
@@ -201,7 +204,7 @@ class Trainer:
             workers=workers,
         )
 
-    def _step(self, step: int, batch: Batch) -> float:
+    def _step(self, step: int, batch: Batch) -> Any:
         if step == self.warmup_steps:
             self.optimiser.reset()
         train = self.config.train
@@ -212,22 +215,25 @@ class Trainer:
             drop=train.dropout,
             seed_and_step=(train.seed, step),
         )
-        if not math.isfinite(loss):
-            ids = ", ".join(self.dataset.ids[row] for row in batch.indices)
-            self._diverged(
-                f"the loss became {loss} at step {step}, examples {batch.examples[0]} to {batch.examples[-1]} "
-                f"(images {ids})"
-            )
-        self.optimiser.update(gradients, learning_rate(train, step))
+        self.optimiser.update(step, loss, gradients, learning_rate(train, step))
         return loss
 
+    def _refuse_bad_step(self) -> None:
+        step = self.optimiser.bad_step()
+        if step is None:
+            return
+        start, stop = (number * self.config.train.batch for number in (step, step + 1))
+        ids = ", ".join(self.dataset.ids[row] for row in self._images_of(start, stop))
+        self._diverged(f"the loss was no longer finite at step {step}, examples {start} to {stop - 1} (images {ids})")
+
     def _metrics(self, done: int, window: _Window, validate: bool) -> dict[str, Any]:
+        loss = window.loss()  # waits for the device, so before the speed
         speed = window.speed(self.config.train.batch)  # of training alone, so before the validation
         line = {
             "step": done,
             "examples": done * self.config.train.batch,
-            "loss": window.loss,
-            "rmse": math.sqrt(window.loss),
+            "loss": loss,
+            "rmse": math.sqrt(loss),
             "valid_rmse": self._validation_rmse() if validate and self.validation_rows else None,
             "lr": learning_rate(self.config.train, done - 1),
             **speed,
@@ -242,16 +248,12 @@ class Trainer:
         return rmse(answers, self.labels[rows])
 
     def _checkpoint(self, done: int) -> Path:
-        for name, array in self.network.parameters.items():
+        weights = self.network.state()
+        for name, array in weights.items():
             if not np.isfinite(array).all():
                 self._diverged(f"parameter {name} is no longer finite after step {done - 1}")
-        return checkpoint.save(
-            self.run.checkpoint_folder,
-            done,
-            self.network.state(),
-            self.network.file_order(self.optimiser.velocity),
-            self.config.train.checkpoints_kept,
-        )
+        velocity = self.network.file_order(self.optimiser.state())
+        return checkpoint.save(self.run.checkpoint_folder, done, weights, velocity, self.config.train.checkpoints_kept)
 
     def _diverged(self, what: str) -> NoReturn:
         found = checkpoint.list_checkpoints(self.run.checkpoint_folder)
@@ -277,18 +279,18 @@ class Trainer:
 class _Window:
     """What happened since the last line of metrics.jsonl."""
 
-    def __init__(self, pool: BatchPool):
-        self._losses: list[float] = []
+    def __init__(self, device: Device, pool: BatchPool):
+        self._losses: list[Any] = []  # scalars of the device, read when a line is due
+        self._device = device
         self._pool = pool
         self._start = time.monotonic()
 
-    def add(self, loss: float) -> None:
+    def add(self, loss: Any) -> None:
         self._losses.append(loss)
 
-    @property
     def loss(self) -> float:
         """Mean of the batch losses."""
-        return math.fsum(self._losses) / len(self._losses)
+        return math.fsum(float(self._device.asnumpy(loss)) for loss in self._losses) / len(self._losses)
 
     def speed(self, batch: int) -> dict[str, float]:
         seconds = time.monotonic() - self._start

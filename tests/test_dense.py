@@ -1,11 +1,13 @@
 """Dense layer, its gradient kept as factors, and the update that uses them."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from numerics import assert_within_error_rule
 
 from gzkern.autograd.gradcheck import check_gradients
-from gzkern.cpu import dense
+from gzkern.cpu import dense, maxout, relu
 from gzkern.device import select
 from gzkern.errors import InputError
 from gzkern.ops.dense import dense as dense_op
@@ -24,25 +26,42 @@ def arrays(shape):
     )
 
 
+ACTIVATIONS = ["linear", "relu", "maxout"]
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_all_passes_obey_the_error_rule(shape):
     x, weight, bias, gradient = arrays(shape)
     wide = [a.astype(np.float64) for a in (x, weight, bias, gradient)]
     squares = [a**2 for a in wide]
     inputs, outputs, B = shape
-    assert_within_error_rule(
-        dense.forward(x, weight, bias), dense.forward_oracle(*wide[:3]), dense.forward_oracle(*squares[:3]), inputs + 1
-    )
-    got = dense.backward(x, weight, gradient)
-    exact = dense.backward_oracle(wide[0], wide[1], wide[3])
-    scale = dense.backward_oracle(squares[0], squares[1], squares[3])
+    z, _ = dense.forward(x, weight, bias)
+    assert_within_error_rule(z, dense.forward(*wide[:3])[0], dense.forward(*squares[:3])[0], inputs + 1)
+    got = dense.backward(x, weight, z, None, gradient)
+    exact = dense.backward(*wide[:2], z, None, wide[3])
+    scale = dense.backward(*squares[:2], z, None, squares[3])
     for value, reference, square, terms in zip(got, exact, scale, (outputs, B, B), strict=True):
         assert_within_error_rule(np.asarray(value), reference, square, terms)
 
 
-def test_oracle_by_finite_differences():
-    x, weight, bias, _ = (a.astype(np.float64) for a in arrays((7, 5, 3)))
-    check_gradients(dense_op, [x, weight, bias], select("cpu"))
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_activations_are_those_of_the_single_operations(activation):
+    x, weight, bias, _ = arrays((24, 48, 8))
+    z, _ = dense.forward(x, weight, bias)
+    y, code = dense.forward(x, weight, bias, activation=activation)
+    expected, expected_code = {
+        "linear": (z, None),
+        "relu": (relu.forward(z), None),
+        "maxout": maxout.forward(z),
+    }[activation]
+    np.testing.assert_array_equal(y, expected)
+    np.testing.assert_array_equal(code, expected_code)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_oracle_by_finite_differences(activation):
+    x, weight, bias, _ = (a.astype(np.float64) for a in arrays((7, 6, 3)))
+    check_gradients(partial(dense_op, activation=activation), [x, weight, bias], select("cpu"))
 
 
 def test_bits_do_not_depend_on_threads():
@@ -54,8 +73,9 @@ def test_bits_do_not_depend_on_threads():
     try:
         for threads in {1, before}:
             set_num_threads(threads)
-            dx, dweight, _ = dense.backward(x, weight, gradient)
-            results.append([dense.forward(x, weight, bias), dx, np.asarray(dweight)])
+            z, _ = dense.forward(x, weight, bias)
+            dx, dweight, _ = dense.backward(x, weight, z, None, gradient)
+            results.append([z, dx, np.asarray(dweight)])
     finally:
         set_num_threads(before)
     for a, b in zip(results[0], results[-1], strict=True):
@@ -64,8 +84,9 @@ def test_bits_do_not_depend_on_threads():
 
 def test_an_empty_batch():
     x, weight, bias, gradient = arrays((30, 20, 0))
-    assert dense.forward(x, weight, bias).shape == (20, 0)
-    dx, dweight, dbias = dense.backward(x, weight, gradient)
+    z, _ = dense.forward(x, weight, bias)
+    assert z.shape == (20, 0)
+    dx, dweight, dbias = dense.backward(x, weight, z, None, gradient)
     assert dx.shape == (30, 0)
     assert not np.asarray(dweight).any()
     assert not dbias.any()
@@ -77,3 +98,5 @@ def test_wrong_shapes_are_named():
         dense.forward(x[:6], weight, bias)
     with pytest.raises(InputError, match="dense: expected one dtype"):
         dense.forward(x, weight.astype(np.float64), bias)
+    with pytest.raises(InputError, match="dense: activation is 'tanh', expected linear, relu or maxout"):
+        dense.forward(x, weight, bias, activation="tanh")

@@ -2,6 +2,8 @@
 
 import pytest
 
+from gzkern import device
+from gzkern.cuda import device as cuda
 from gzkern.device import require_precision, select, set_threads
 from gzkern.errors import InputError
 
@@ -13,14 +15,27 @@ def test_choice_by_argument_then_environment_then_auto(monkeypatch):
     with pytest.raises(InputError, match="device 'quantum': expected one of auto, cpu, cuda, emulated"):
         select()
     assert select("cpu").name == "cpu"
-    device = select("cpu")
-    assert select(device) is device
+    chosen = select("cpu")
+    assert select(chosen) is chosen
 
 
-@pytest.mark.parametrize("name", ["cuda", "emulated"])
-def test_a_device_that_is_not_there_says_so(name):
-    with pytest.raises(InputError, match="use --device cpu"):
-        select(name)
+def test_a_device_that_is_not_there_says_so(monkeypatch):
+    device._device.cache_clear()
+    monkeypatch.setattr(cuda, "missing", lambda: "no GPU today")
+    with pytest.raises(InputError, match="device 'cuda': no GPU today"):
+        select("cuda")
+
+
+@pytest.mark.parametrize(("reason", "name"), [("no GPU today", "cpu"), (None, "cuda")])
+def test_auto_is_a_gpu_where_one_answers_and_says_which_once(reason, name, monkeypatch, capsys):
+    monkeypatch.setattr(cuda, "missing", lambda: reason)
+    monkeypatch.setattr(cuda, "backend", lambda: None)
+    for function in (device._auto, device._device):
+        function.cache_clear()
+    assert select("auto").name == select("auto").name == name
+    assert capsys.readouterr().err == f"gzkern: device {name}{f' ({reason})' if reason else ''}\n"
+    for function in (device._auto, device._device):
+        function.cache_clear()
 
 
 def test_precision():

@@ -5,8 +5,8 @@ import pytest
 
 from gzkern.autograd.gradcheck import check_gradients
 from gzkern.cpu import dropout
-from gzkern.cpu.dropout import Key
 from gzkern.device import select
+from gzkern.mask import Mask
 from gzkern.ops.dropout import dropout as dropout_op
 
 # Known answers of Philox 4x32-10 from the Random123 distribution (kat_vectors).
@@ -29,23 +29,24 @@ def test_philox_known_answers(counter, key, words):
 
 @pytest.mark.parametrize("size", [0, 1, 3, 4, 5, 1000])
 def test_compiled_words_equal_the_oracle(size):
-    for key in (Key(0, 0, 0), Key(7, 12, 1), Key(2**64 - 1, 2**40 + 3, 3)):
-        np.testing.assert_array_equal(dropout.words(size, key), dropout.words_oracle(size, key))
+    for mask in (Mask(0.5, 0, 0, 0), Mask(0.5, 7, 12, 1), Mask(0.5, 2**64 - 1, 2**40 + 3, 3)):
+        np.testing.assert_array_equal(dropout.words(size, mask), dropout.words_oracle(size, mask))
 
 
 def test_mask_is_the_same_in_every_dtype_and_keeps_the_mean():
-    key = Key(3, 5, 1)
+    mask = Mask(0.2, 3, 5, 1)
     x = np.ones((400, 250))
-    y, multiplier = dropout.forward(x, 0.2, key)
-    single, _ = dropout.forward(x.astype(np.float32), 0.2, key)
+    y = dropout.forward(x, mask)
+    single = dropout.forward(x.astype(np.float32), mask)
     np.testing.assert_array_equal(y != 0, single != 0)
-    np.testing.assert_array_equal(dropout.backward(x, multiplier), y)
+    np.testing.assert_array_equal(dropout.backward(x, mask), y)
     assert set(np.unique(y)) == {0, 1.25}
     assert abs((y == 0).mean() - 0.2) < 5 * np.sqrt(0.2 * 0.8 / x.size)
 
 
 def test_masks_differ_by_seed_step_and_layer():
-    masks = [dropout.mask(np.ones(512), 0.5, key) for key in (Key(1, 1, 1), Key(2, 1, 1), Key(1, 2, 1), Key(1, 1, 2))]
+    keys = [(1, 1, 1), (2, 1, 1), (1, 2, 1), (1, 1, 2)]
+    masks = [dropout.multiplier(np.ones(512), Mask(0.5, *key)) for key in keys]
     for i, a in enumerate(masks):
         for b in masks[:i]:
             assert 0.35 < (a == b).mean() < 0.65
@@ -53,4 +54,4 @@ def test_masks_differ_by_seed_step_and_layer():
 
 def test_by_finite_differences():
     x = np.random.default_rng(0).standard_normal((6, 7))
-    check_gradients(lambda tape, v: dropout_op(tape, v, 0.5, Key(1, 2, 3)), [x], select("cpu"))
+    check_gradients(lambda tape, v: dropout_op(tape, v, Mask(0.5, 1, 2, 3)), [x], select("cpu"))

@@ -77,10 +77,11 @@ def test_maxpool_over_the_border_takes_what_is_there():
 
 def test_ties_and_nan():
     tied = np.array([[2.0], [2.0], [1.0], [np.nan]], np.float32)
-    y = maxout.forward(tied)
+    y, code = maxout.forward(tied)
     assert y[0] == 2
     assert np.isnan(y[1])
-    np.testing.assert_array_equal(maxout.backward(np.ones_like(y), tied, y)[:2], [[1], [1]])
+    np.testing.assert_array_equal(code, [[3], [0]])
+    np.testing.assert_array_equal(maxout.backward(np.ones_like(y), code), [[1], [1], [0], [0]])
     assert np.isnan(relu.forward(np.array([np.nan, -1.0]))[0])
     assert np.isnan(constraints.clip_forward(np.array([np.nan]))[0])
     pooled, code = maxpool2d.forward(np.array([1, np.nan, 2, 3], np.float32).reshape(1, 2, 2, 1))

@@ -1,4 +1,8 @@
-"""Dense layer on (features, B) arrays: z[o, b] = Σ_i weight[i, o] · x[i, b] + bias[o] (paper, network architecture)."""
+"""Dense layer on (features, B) arrays (paper, network architecture): product, bias and activation in one operation.
+
+z[o, b] = Σ_i weight[i, o] · x[i, b] + bias[o]; then y = z ("linear"), max(z, 0) ("relu"), or the larger of rows 2j
+and 2j + 1 of z with a code byte that says which ("maxout", see cpu.maxout).
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from .. import check
+from ..errors import InputError
+from . import maxout, relu
 
 
 class OuterProduct:
@@ -28,51 +34,72 @@ class OuterProduct:
         return product if dtype is None else product.astype(dtype)
 
 
-def forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
-    """x (I, B), weight (I, O), bias (O,) to z (O, B)."""
-    _check(x, weight, bias)
-    if x.dtype != np.float32:
-        return forward_oracle(x, weight, bias)
-    from .jit import dense as jit
+def forward(
+    x: np.ndarray, weight: np.ndarray, bias: np.ndarray, *, activation: str = "linear"
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Dense product, bias, activation.
 
-    z = np.empty((x.shape[1], weight.shape[1]), np.float32)
-    jit.forward(np.ascontiguousarray(x), np.ascontiguousarray(weight), z)
-    return np.ascontiguousarray((z + bias).T)
+    Args:
+        x: (I, B).
+        weight: (I, O).
+        bias: (O,).
+        activation: "linear", "relu" or "maxout".
+
+    Returns:
+        y (O, B) and None, or for maxout y (O/2, B) and its uint8 code.
+    """
+    _check(x, weight, bias, activation)
+    if x.dtype != np.float32:
+        z = weight.T @ x + bias[:, None]
+    else:
+        from .jit import dense as jit
+
+        rows = np.empty((x.shape[1], weight.shape[1]), np.float32)
+        jit.forward(np.ascontiguousarray(x), np.ascontiguousarray(weight), rows)
+        z = np.ascontiguousarray((rows + bias).T)
+    if activation == "maxout":
+        return maxout.forward(z)
+    return (relu.forward(z) if activation == "relu" else z), None
 
 
 def backward(
-    x: np.ndarray, weight: np.ndarray, gradient: np.ndarray, *, data: bool = True
+    x: np.ndarray,
+    weight: np.ndarray,
+    y: np.ndarray,
+    code: np.ndarray | None,
+    gradient: np.ndarray,
+    *,
+    activation: str = "linear",
+    data: bool = True,
 ) -> tuple[np.ndarray | None, np.ndarray | OuterProduct, np.ndarray]:
-    """Gradients of :func:`forward` from that of z (O, B): dx (I, B) or None, dweight (I, O), dbias (O,).
+    """Gradients of :func:`forward`, from its inputs, its results and the gradient of y.
 
-    In float32 dweight comes as its factors, an :class:`OuterProduct`.
+    Returns:
+        dx (I, B), or None where ``data`` is false; dweight (I, O), in float32 as its factors, an
+        :class:`OuterProduct`; dbias (O,).
     """
+    dz = gradient
+    if activation == "maxout":
+        assert code is not None
+        dz = maxout.backward(gradient, code)
+    elif activation == "relu":
+        dz = relu.backward(gradient, y)
     if x.dtype != np.float32:
-        return backward_oracle(x, weight, gradient, data=data)
+        return weight @ dz if data else None, x @ dz.T, dz.sum(axis=1)
     from .jit import dense as jit
 
-    rows = np.ascontiguousarray(gradient.T)
+    rows = np.ascontiguousarray(dz.T)
     dx = None
     if data:
         dx = np.empty(x.shape, np.float32)
         jit.backward_data(np.ascontiguousarray(weight), rows, dx)
-    return dx, OuterProduct(np.ascontiguousarray(x.T), rows), gradient.sum(axis=1)
+    return dx, OuterProduct(np.ascontiguousarray(x.T), rows), dz.sum(axis=1)
 
 
-def forward_oracle(x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
-    """:func:`forward` by ``@``; any dtype."""
-    return weight.T @ x + bias[:, None]
-
-
-def backward_oracle(
-    x: np.ndarray, weight: np.ndarray, gradient: np.ndarray, *, data: bool = True
-) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
-    """:func:`backward` by ``@``; any dtype."""
-    return weight @ gradient if data else None, x @ gradient.T, gradient.sum(axis=1)
-
-
-def _check(x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> None:
+def _check(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, activation: str) -> None:
     check.shape("dense", "x", x, (None, None))
     check.shape("dense", "weight", weight, (x.shape[0], None))
     check.shape("dense", "bias", bias, (weight.shape[1],))
     check.same_dtype("dense", x=x, weight=weight, bias=bias)
+    if activation not in ("linear", "relu", "maxout"):
+        raise InputError(f"dense: activation is {activation!r}, expected linear, relu or maxout")

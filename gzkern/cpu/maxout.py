@@ -1,4 +1,8 @@
-"""Maxout with two pieces: unit j is the larger of rows 2j and 2j + 1 (Goodfellow et al. 2013)."""
+"""Maxout with two pieces: unit j is the larger of rows 2j and 2j + 1 (Goodfellow et al. 2013).
+
+The code byte of a value says which pieces equal the maximum, bit 0 for row 2j and bit 1 for row 2j + 1; the
+gradient goes to each of them in full. NaN in either piece passes through, with code 0.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +12,21 @@ from .. import check
 from ..errors import InputError
 
 
-def forward(x: np.ndarray) -> np.ndarray:
-    """(2U, B) to (U, B); NaN in either piece passes through."""
+def forward(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """x (2U, B) of any dtype to y (U, B) and its uint8 code."""
     check.shape("maxout", "x", x, (None, None))
     if x.shape[0] % 2:
         raise InputError(f"maxout: x has {x.shape[0]} rows, expected an even number (two pieces a unit)")
-    return np.maximum(x[0::2], x[1::2])
+    first, second = x[0::2], x[1::2]
+    y = np.maximum(first, second)
+    return y, ((first == y) + 2 * (second == y)).astype(np.uint8)
 
 
-def backward(gradient: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """(U, B) to (2U, B): the gradient goes to the piece that won, in full to both of a tie."""
-    dx = np.empty_like(x)
-    dx[0::2] = np.where(x[0::2] == y, gradient, 0)
-    dx[1::2] = np.where(x[1::2] == y, gradient, 0)
+def backward(gradient: np.ndarray, code: np.ndarray) -> np.ndarray:
+    """The gradient of y (U, B), by its code, as (2U, B)."""
+    check.shape("maxout", "code", code, gradient.shape)
+    units, B = gradient.shape
+    dx = np.empty((2 * units, B), gradient.dtype)
+    dx[0::2] = np.where(code & 1, gradient, 0)
+    dx[1::2] = np.where(code & 2, gradient, 0)
     return dx

@@ -13,11 +13,21 @@ from .dense import OuterProduct
 
 
 def update(
-    weight: np.ndarray, velocity: np.ndarray, gradient: np.ndarray | OuterProduct, lr: float, momentum: float
+    weight: np.ndarray,
+    velocity: np.ndarray,
+    gradient: np.ndarray | OuterProduct,
+    lr: float,
+    momentum: float,
+    first_bad: np.ndarray,
 ) -> None:
-    """Update weight and velocity in place; arrays of one shape and dtype, contiguous."""
+    """Update weight and velocity in place; arrays of one shape and dtype, contiguous.
+
+    Nothing happens once first_bad (1,) int64 holds a step ≥ 0, see :mod:`gzkern.cpu.finite`.
+    """
     if not (weight.flags.c_contiguous and velocity.flags.c_contiguous):
         raise InputError("nesterov: weight and velocity are updated in place and must be C-contiguous")
+    if first_bad[0] >= 0:
+        return
     if weight.dtype != np.float32:
         update_oracle(weight, velocity, np.asarray(gradient), lr, momentum)
         return

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from .. import check
+from ..errors import InputError
 from ..shapes import VIEWS
 
 
@@ -16,13 +17,18 @@ def forward(crops: np.ndarray, extent: int) -> np.ndarray:
     """Gather the patches of ``extent``² pixels.
 
     Args:
-        crops: (B, 2, T, T, 3) in [0, 1], any float dtype.
+        crops: (B, 2, T, T, 3), any float dtype in [0, 1], or uint8, which is scaled by 1/255 to float32.
         extent: side S of a patch, at most T.
 
     Returns:
         (3, S, S, 16·B).
     """
-    check.shape("viewpoints", "crops", crops, (None, 2, None, crops.shape[2], 3))
+    side = crops.shape[2] if crops.ndim == 5 else None
+    check.shape("viewpoints", "crops", crops, (None, 2, side, side, 3))
+    if not 1 <= extent <= crops.shape[2]:
+        raise InputError(f"viewpoints: extent is {extent}, expected 1 to {crops.shape[2]}, the side of a crop")
+    if crops.dtype == np.uint8:
+        crops = crops * np.float32(1 / 255)
     if crops.dtype != np.float32:
         return forward_oracle(crops, extent)
     from .jit import viewpoints as jit

@@ -46,7 +46,7 @@ class Network:
         )
         merged = (model.view_dense or self.view_features) * VIEWS
         self.dense = _dense_layers(model, merged, len(tree))
-        self.parameters: dict[str, np.ndarray] = {}
+        self.parameters: dict[str, Any] = {}  # arrays of the device
 
     def layers(self) -> tuple[Convolution | Dense, ...]:
         """All layers with weights, first to last."""
@@ -63,7 +63,7 @@ class Network:
 
     def initialise(self, scheme: str, seed: int) -> None:
         """Fresh parameters from the seed; ``scheme`` as in nn.initialisation."""
-        self.parameters = {p.name: initial(p, scheme, seed) for p in self.specifications()}
+        self._set({p.name: initial(p, scheme, seed) for p in self.specifications()})
 
     def answers(
         self,
@@ -98,7 +98,8 @@ class Network:
         self._check_crops(crops)
         tape = Tape(self.device, recording=False)
         variables = {name: Variable(array) for name, array in self.parameters.items()}
-        return np.ascontiguousarray(self.answers(tape, self._pixels(crops), variables).value.T)
+        answers = self.answers(tape, self._pixels(crops), variables).value
+        return np.ascontiguousarray(self.device.asnumpy(answers).T)
 
     def loss_and_gradients(
         self,
@@ -124,25 +125,26 @@ class Network:
         loss, gradients = self.runtime_gradients(
             crops, targets, constrained=constrained, drop=drop, seed_and_step=seed_and_step
         )
-        return loss, self.file_order({name: np.asarray(g) for name, g in gradients.items()})
+        arrays = {name: self.device.asnumpy(gradient) for name, gradient in gradients.items()}
+        return float(self.device.asnumpy(loss)), self.file_order(arrays)
 
-    def runtime_gradients(self, crops: np.ndarray, targets: np.ndarray, **how: Any) -> tuple[float, dict[str, Any]]:
-        """:meth:`loss_and_gradients` with the gradients as the optimiser takes them.
+    def runtime_gradients(self, crops: np.ndarray, targets: np.ndarray, **how: Any) -> tuple[Any, dict[str, Any]]:
+        """:meth:`loss_and_gradients` as the optimiser takes them: on the device, without waiting for it.
 
-        That is in run-time order, and those of dense weights perhaps as factors.
+        The loss has shape (); gradients are in run-time order, and those of dense weights perhaps factors.
         """
         self._check_crops(crops)
         check.shape("loss", "targets", targets, (len(crops), len(self.tree)))
         tape = Tape(self.device)
         variables = {name: Variable(array, True) for name, array in self.parameters.items()}
         answers = self.answers(tape, self._pixels(crops), variables, **how)
-        loss = mse(tape, answers, np.ascontiguousarray(targets.T, answers.value.dtype))
-        tape.backward(loss, np.ones_like(loss.value))
-        return float(loss.value), {name: v.gradient for name, v in variables.items()}
+        loss = mse(tape, answers, self.device.asarray(np.ascontiguousarray(targets.T, answers.value.dtype)))
+        tape.backward(loss, self.device.asarray(np.ones((), answers.value.dtype)))
+        return loss.value, {name: v.gradient for name, v in variables.items()}
 
     def state(self) -> dict[str, np.ndarray]:
         """The parameters in the order of the files."""
-        return self.file_order(self.parameters)
+        return self.file_order({name: self.device.asnumpy(array) for name, array in self.parameters.items()})
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
         """Take parameters in the order of the files.
@@ -150,7 +152,7 @@ class Network:
         Raises:
             InputError: a name is missing or unknown, or a shape or dtype is not the network's.
         """
-        self.parameters = self.runtime_order(state)
+        self._set(self.runtime_order(state))
 
     def runtime_order(self, state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Arrays by parameter name from the files' order to the run-time order, checked."""
@@ -176,6 +178,9 @@ class Network:
         """Arrays by parameter name from the run-time order to that of the files."""
         return self._swap_merged(arrays, from_files=False)
 
+    def _set(self, arrays: Mapping[str, np.ndarray]) -> None:
+        self.parameters.update({name: self.device.asarray(array) for name, array in arrays.items()})
+
     def _swap_merged(self, arrays: Mapping[str, np.ndarray], *, from_files: bool) -> dict[str, np.ndarray]:
         """Rows of the merged layer between (view, feature), as in files, and (feature, view)."""
         name = f"{self.dense[0].name}.weight"
@@ -186,10 +191,10 @@ class Network:
         return {other: np.array(swapped if other == name else array, order="C") for other, array in arrays.items()}
 
     def _pixels(self, crops: np.ndarray) -> Variable:
-        """Crops in [0, 1], in the dtype of the parameters."""
-        dtype = next(iter(self.parameters.values())).dtype
-        pixels = crops.astype(dtype, copy=False)
-        return Variable(pixels * dtype.type(1 / 255) if crops.dtype == np.uint8 else pixels)
+        """Crops as the viewpoints take them: uint8, or in [0, 1] in the dtype of the parameters."""
+        if crops.dtype != np.uint8:
+            crops = crops.astype(next(iter(self.parameters.values())).dtype, copy=False)
+        return Variable(self.device.asarray(np.ascontiguousarray(crops)))
 
     def _check_crops(self, crops: np.ndarray) -> None:
         check.shape("network", "crops", crops, (None, 2, self.target, self.target, 3))

@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..autograd.tape import Tape, Variable
+from ..mask import Mask
 from ..ops.conv2d import conv2d
 from ..ops.dense import dense
 from ..ops.dropout import dropout
-from ..ops.maxout import maxout
-from ..ops.relu import relu
 from ..shapes import conv2d_macs, conv_extent, dense_macs, pool_extent
 
 
@@ -80,7 +79,7 @@ class Dense:
     activation: str
     std: float
     bias: float
-    index: int  # of the dense layers: the third word of the dropout key
+    index: int  # of the dense layers, for the dropout mask
 
     @property
     def outputs(self) -> int:
@@ -109,6 +108,6 @@ class Dense:
     ) -> Variable:
         """x (inputs, B) to (units, B); ``drop``: probability to drop an input, by the mask of seed and step."""
         if drop > 0:
-            x = dropout(tape, x, drop, tape.device.dropout.Key(*seed_and_step, self.index))
-        z = dense(tape, x, parameters[f"{self.name}.weight"], parameters[f"{self.name}.bias"])
-        return {"maxout": maxout, "relu": relu, "linear": lambda _, z: z}[self.activation](tape, z)
+            x = dropout(tape, x, Mask(drop, *seed_and_step, self.index))
+        weight, bias = parameters[f"{self.name}.weight"], parameters[f"{self.name}.bias"]
+        return dense(tape, x, weight, bias, activation=self.activation)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ..autograd.tape import Tape, Variable
+from ..mask import Mask
 
 
-def dropout(tape: Tape, x: Variable, probability: float, key: Any) -> Variable:
-    """x with each element dropped with ``probability`` and the rest rescaled; ``key``: see cpu.dropout.Key."""
+def dropout(tape: Tape, x: Variable, mask: Mask) -> Variable:
+    """x of any shape with the elements of the mask dropped and the rest rescaled."""
     op = tape.device.dropout
-    y, multiplier = op.forward(x.value, probability, key)
-    return tape.record(y, (x,), lambda gradient: (op.backward(gradient, multiplier),))
+    return tape.record(op.forward(x.value, mask), (x,), lambda gradient: (op.backward(gradient, mask),))

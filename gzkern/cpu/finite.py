@@ -1,0 +1,11 @@
+"""The watch for a step that went wrong, which costs no wait: the first bad step is kept where it was found."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def check(values: np.ndarray, step: int, first_bad: np.ndarray) -> None:
+    """Store ``step`` in first_bad (1,) int64, −1 before that, if any of ``values`` is infinite or NaN."""
+    if first_bad[0] < 0 and not np.isfinite(values).all():
+        first_bad[0] = step
