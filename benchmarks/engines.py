@@ -17,15 +17,17 @@ import numpy as np
 from gzkern.config import Config
 
 Engine = dict[str, Callable[[], Any]]
+Build = Callable[[Config, str, int], Engine]
+"""From (configuration, device, threads); a pass returns when the device has done its work."""
 
 
 class Process:
     """An engine in a process; ``ask("step")`` runs one pass there and returns its seconds, or its result."""
 
-    def __init__(self, build: Callable[[Config, int], Engine], config: Config, threads: int):
+    def __init__(self, build: Build, config: Config, device: str, threads: int):
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(build, config, threads, theirs), daemon=True)
+        self._process = context.Process(target=_serve, args=(build, config, device, threads, theirs), daemon=True)
         self._process.start()
 
     def ask(self, what: str) -> Any:
@@ -56,13 +58,13 @@ def _peak_bytes() -> int:
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 
-def _serve(build: Callable[[Config, int], Engine], config: Config, threads: int, pipe: Connection) -> None:
+def _serve(build: Build, config: Config, device: str, threads: int, pipe: Connection) -> None:
     try:
-        engine = build(config, threads)
+        engine = build(config, device, threads)
     except Exception as error:
         pipe.send((False, f"{type(error).__name__}: {error}"))
         return
-    engine["peak_bytes"] = _peak_bytes
+    engine.setdefault("peak_bytes", _peak_bytes)
     while (what := pipe.recv()) is not None:
         try:
             begin = time.perf_counter()
@@ -81,41 +83,54 @@ def example_batch(config: Config) -> tuple[np.ndarray, np.ndarray]:
     return crops, rng.random((config.train.batch, 37), np.float32)
 
 
-def gzkern_engine(config: Config, threads: int) -> Engine:
-    """This project, on the CPU."""
+def gzkern_engine(config: Config, device: str, threads: int) -> Engine:
+    """This project; threads are those of the CPU."""
     from gzkern.device import set_threads
     from gzkern.models.network import build_network
     from gzkern.nn.optimiser import Nesterov
 
-    set_threads(threads)
-    network = build_network(config, "cpu")
+    if device == "cpu":
+        set_threads(threads)
+    network = build_network(config, device)
     optimiser = Nesterov(network.device, network.parameters, config.train.momentum)
     crops, targets = example_batch(config)
     steps = iter(range(1 << 30))
 
     def step() -> None:
-        _, gradients = network.runtime_gradients(
-            crops, targets, drop=config.train.dropout, seed_and_step=(0, next(steps))
+        number = next(steps)
+        loss, gradients = network.runtime_gradients(
+            crops, targets, drop=config.train.dropout, seed_and_step=(0, number)
         )
-        optimiser.update(gradients, config.train.lr)
+        optimiser.update(number, loss, gradients, config.train.lr)
+        optimiser.bad_step()  # waits for the device
 
-    return {"step": step, "predict": lambda: network.predict(crops)}
+    engine: Engine = {"step": step, "predict": lambda: network.predict(crops)}
+    if device == "cuda":
+        import cupy
+
+        engine["peak_bytes"] = cupy.get_default_memory_pool().total_bytes
+    return engine
 
 
-def torch_engine(config: Config, threads: int, *, channels_last: bool = False, bfloat16: bool = False) -> Engine:
-    """PyTorch eager with its fused SGD."""
+def torch_engine(
+    config: Config, device: str, threads: int, *, channels_last: bool = False, bfloat16: bool = False
+) -> Engine:
+    """PyTorch eager with its fused SGD, in float32 without TF32, or in bfloat16 by autocast."""
     import torch
 
     from benchmarks.torch_network import TorchNetwork
     from gzkern.models.network import build_network
 
     torch.set_num_threads(threads)
-    network = TorchNetwork(build_network(config, "cpu"), config.train.dropout)
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.benchmark = True
+    network = TorchNetwork(build_network(config, "cpu"), config.train.dropout).to(device)
     if channels_last:
         network = network.to(memory_format=torch.channels_last)
     optimiser = torch.optim.SGD(network.parameters(), config.train.lr, config.train.momentum, nesterov=True, fused=True)
-    crops, targets = map(torch.from_numpy, example_batch(config))
-    cast = torch.autocast("cpu", torch.bfloat16) if bfloat16 else contextlib.nullcontext()
+    crops, targets = (torch.from_numpy(array).to(device) for array in example_batch(config))
+    cast = torch.autocast(device, torch.bfloat16) if bfloat16 else contextlib.nullcontext()
+    wait = torch.cuda.synchronize if device == "cuda" else lambda: None
 
     def step() -> None:
         network.train()
@@ -124,10 +139,15 @@ def torch_engine(config: Config, threads: int, *, channels_last: bool = False, b
             loss = ((network(crops) - targets) ** 2).mean()
         loss.backward()
         optimiser.step()
+        wait()
 
     def predict() -> None:
         network.eval()
         with torch.inference_mode(), cast:
             network(crops)
+        wait()
 
-    return {"step": step, "predict": predict}
+    engine: Engine = {"step": step, "predict": predict}
+    if device == "cuda":
+        engine["peak_bytes"] = torch.cuda.max_memory_allocated
+    return engine

@@ -36,16 +36,20 @@ def print_table(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> None:
 
 def write_json(path: str | Path, rows: Sequence[dict[str, Any]]) -> None:
     """The rows, with when, where and by which command they were measured."""
-    document = {
+    document = {**machine(), "rows": list(rows)}
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
+
+def machine() -> dict[str, Any]:
+    """When, where and by which command something is measured."""
+    return {
         "command": shlex.join(["python", "-m", "benchmarks." + Path(sys.argv[0]).stem, *sys.argv[1:]]),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _commit(),
         "cores": os.cpu_count(),
         **{key: value for key, value in environment.describe().items() if key != "command"},
-        "rows": list(rows),
     }
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    Path(path).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 
 def _text(value: Any) -> str:

@@ -1,6 +1,7 @@
 """The training step and prediction of the whole network, against PyTorch.
 
 python -m benchmarks.train_step --device cpu --baseline torch --json benchmarks/results/train_step_cpu.json
+python -m benchmarks.train_step --device cuda --baseline torch --json benchmarks/results/train_step_cuda.json
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import dataclasses
 import os
 import statistics
 import sys
-from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
 from typing import Any
@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 
 import gzkern
-from benchmarks.engines import Engine, Process, example_batch, gzkern_engine, torch_engine
+from benchmarks.engines import Build, Process, example_batch, gzkern_engine, torch_engine
 from benchmarks.report import print_table, spread, write_json
 from gzkern.config import Config, load_config
 from gzkern.errors import InputError
 
 PASSES = {"train_step": "step", "predict": "predict"}
-BASELINES: dict[str, dict[str, Callable[[Config, int], Engine]]] = {
+BASELINES: dict[str, dict[str, Build]] = {
     "torch": {
         "torch": torch_engine,
         "torch channels-last": partial(torch_engine, channels_last=True),
@@ -39,8 +39,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Measure, print a table and write JSON."""
     options = _parse(arguments)
     config = load_config(options.config, [f"train.batch={options.batch}"])
-    verified = verify(config) if "torch" in options.baseline else None
-    rows = measure(config, options.baseline, options.threads, options.repeats)
+    verified = verify(config, options.device) if "torch" in options.baseline else None
+    rows = measure(config, options.device, options.baseline, options.threads, options.repeats)
     for row in rows:
         row["verified"] = verified
     print_table(
@@ -52,11 +52,11 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def measure(config: Config, baselines: list[str], threads: int, repeats: int) -> list[dict[str, Any]]:
+def measure(config: Config, device: str, baselines: list[str], threads: int, repeats: int) -> list[dict[str, Any]]:
     """One row an engine and pass; engines take turns, one pass at a time."""
     builders = {"gzkern": gzkern_engine, **{name: b for base in baselines for name, b in BASELINES[base].items()}}
     seconds: dict[tuple[str, str], list[float]] = {}
-    engines = {name: Process(build, config, threads) for name, build in builders.items()}
+    engines = {name: Process(build, config, device, threads) for name, build in builders.items()}
     try:
         for round_ in range(-2, repeats):  # two rounds to compile and warm up
             for name, engine in engines.items():
@@ -80,7 +80,7 @@ def measure(config: Config, baselines: list[str], threads: int, repeats: int) ->
                 {
                     "name": pass_name,
                     "engine": name,
-                    "device": "cpu",
+                    "device": device,
                     "precision": "bf16" if "bf16" in name else "fp32",
                     "batch": config.train.batch,
                     "threads": threads,
@@ -97,7 +97,7 @@ def measure(config: Config, baselines: list[str], threads: int, repeats: int) ->
     return rows
 
 
-def verify(config: Config) -> str:
+def verify(config: Config, device: str) -> str:
     """Loss and every gradient of one step against PyTorch's, without dropout, from a start with large gradients.
 
     Raises:
@@ -109,7 +109,7 @@ def verify(config: Config) -> str:
     from gzkern.models.network import build_network
 
     train = dataclasses.replace(config.train, init="fan_in")
-    network = build_network(dataclasses.replace(config, train=train), "cpu")
+    network = build_network(dataclasses.replace(config, train=train), device)
     crops, targets = example_batch(config)
     reference = TorchNetwork(network, 0.0)
     loss = ((reference(torch.from_numpy(crops)) - torch.from_numpy(targets)) ** 2).mean()
@@ -125,7 +125,7 @@ def verify(config: Config) -> str:
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.train_step", description=__doc__)
-    parser.add_argument("--device", choices=("cpu",), default="cpu")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: %(default)s")
     parser.add_argument("--config", default="paper", help="preset or TOML file (default: %(default)s)")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))

@@ -1,0 +1,96 @@
+"""The README's table of kernels and their proofs, from what the tests recorded.
+
+make test-all                     records benchmarks/results/kernels_emulated.json
+python -m benchmarks.gpu_check    records kernels.json in its folder; keep it as benchmarks/results/kernels_cuda.json
+python -m benchmarks.kernel_table writes the table into README.md, between its marks
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from gzkern.cuda import source
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+BEGIN, END = "<!-- kernel table -->", "<!-- end of kernel table -->"
+SANITIZERS = {"asan": "ASan + UBSan", "tsan": "TSan"}
+
+
+def main() -> int:
+    """Rewrite the table in README.md; 2 if there is nothing to write it from."""
+    emulated = _read(RESULTS / "kernels_emulated.json")
+    if emulated is None:
+        print(
+            "benchmarks.kernel_table: no benchmarks/results/kernels_emulated.json; run make test-all", file=sys.stderr
+        )
+        return 2
+    readme = ROOT / "README.md"
+    text = readme.read_text(encoding="utf-8")
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    table = render(emulated, _read(RESULTS / "kernels_cuda.json"))
+    readme.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}", encoding="utf-8")
+    return 0
+
+
+def render(emulated: dict[str, Any], cuda: dict[str, Any] | None) -> str:
+    """The table and the line that says what it was measured with."""
+    rows = emulated["rows"] + (cuda["rows"] if cuda else [])
+    lines = [
+        "| kernel | cpu | emulated | cuda | sanitizers (emulated) |",
+        "|---|---|---|---|---|",
+    ]
+    for stem in source.stems():
+        for kernel in source.load(stem).kernels:
+            cpu = _error(r for r in rows if r["device"] == "cpu" and _belongs(kernel, r["kernel"]))
+            columns = [_error(_select(rows, kernel, device, "float64")) for device in ("emulated", "cuda")]
+            cuda_column = columns[1] if cuda else "not run yet"
+            lines.append(f"| `{kernel}` | {cpu} | {columns[0]} | {cuda_column} | {_sanitizers(rows, kernel)} |")
+    lines += ["", _provenance(emulated, cuda)]
+    return "\n".join(lines)
+
+
+def _select(rows: Sequence[dict[str, Any]], kernel: str, device: str, proof: str) -> list[dict[str, Any]]:
+    return [r for r in rows if (r["device"], r["kernel"], r["proof"]) == (device, kernel, proof)]
+
+
+def _belongs(kernel: str, operation: str) -> bool:
+    """Whether a kernel is part of an operation such as "conv2d backward, no pool"."""
+    name, what = operation.partition(",")[0].split()
+    return kernel.startswith(f"{name}_") and f"_{what}" in kernel
+
+
+def _error(rows: Any) -> str:
+    errors = [row["error"] for row in rows]
+    if not errors:
+        return "–"
+    worst = max(errors)
+    return "exact" if worst == 0 else f"{worst:.2f}"
+
+
+def _sanitizers(rows: Sequence[dict[str, Any]], kernel: str) -> str:
+    ran = {
+        label: sum(row["runs"] for row in _select(rows, kernel, "emulated", proof))
+        for proof, label in SANITIZERS.items()
+    }
+    return ", ".join(f"{label}: {count}" for label, count in ran.items() if count) or "–"
+
+
+def _provenance(emulated: dict[str, Any], cuda: dict[str, Any] | None) -> str:
+    where = f"cpu and emulated: {emulated['processor']}, {emulated['compiler']}, {emulated['date'][:10]}."
+    if cuda:
+        return f"{where} cuda: {cuda['gpu']}, driver {cuda['driver']}, {cuda['date'][:10]}."
+    return f"{where} cuda: not run yet; `python -m benchmarks.gpu_check --out DIR --minutes 30` runs it."
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+if __name__ == "__main__":
+    sys.exit(main())
