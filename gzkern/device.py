@@ -42,6 +42,10 @@ class Device:
         """One of this device's arrays as a NumPy array."""
         return np.asarray(array) if self._backend is None else self._backend.asnumpy(array)
 
+    def describe(self) -> dict[str, Any]:
+        """What its bits depend on beside processor and Python packages: a GPU's name, compilers."""
+        return {} if self._backend is None else self._backend.describe()
+
     def __repr__(self) -> str:
         return f"Device({self.name!r})"
 

@@ -86,6 +86,7 @@ def train(
     trainer = Trainer(config, dataset, run, device=device, progress=progress)
     facts = environment.describe(
         device=trainer.network.device.name,
+        device_facts=trainer.network.device.describe(),
         precision=config.train.precision,
         threads=set_threads(threads),
         workers=_checked_workers(workers),

@@ -1,5 +1,7 @@
 """What gzkern says of a GPU that is not there, and how it launches on one that is: on a CuPy that only pretends."""
 
+import os
+import subprocess
 import sys
 from types import ModuleType, SimpleNamespace
 
@@ -221,6 +223,20 @@ def test_no_driver_with_the_real_cupy(monkeypatch):
 def test_driver_version_of_this_machine():
     version = device.driver_version()
     assert version is None or version > (9, 0)
+
+
+@pytest.mark.gxx
+@pytest.mark.parametrize(
+    ("version", "extra"), [(0, "(None, None)"), (12040, "((12, 4), 'cuda12')"), (13010, "((13, 1), 'cuda13')")]
+)
+def test_version_that_a_driver_tells(tmp_path, version, extra):
+    text = f'extern "C" int cuDriverGetVersion(int* version) {{ return *version = {version}, 0; }}'
+    build = ["g++", "-shared", "-fPIC", "-xc++", "-", "-o", str(tmp_path / "libcuda.so.1")]
+    subprocess.run(build, input=text, text=True, check=True)
+    code = "from gzkern.cuda.device import driver_version, extra; print((driver_version(), extra()))"
+    environment = {**os.environ, "LD_LIBRARY_PATH": str(tmp_path)}
+    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == extra
 
 
 def test_description(cupy):

@@ -112,9 +112,9 @@ def backward(
     """
     form = "pool" if code is not None else "relu" if activate else "plain"
     kept = {"pool": code, "relu": y, "plain": None}[form]
+    backend_of("conv2d", x=x, weight=weight)
     sizes = _sizes(x, weight)
-    _require_gradient(sizes, form, gradient, kept)
-    backend_of("conv2d", x=x, weight=weight, gradient=gradient)
+    _require_gradient(sizes, form, gradient, kept, x=x, weight=weight)
     dweight = backward_weights(x, gradient, kept, form, sizes)
     dbias = backward_bias(gradient, kept, form, sizes)
     return backward_data(weight, gradient, kept, form, sizes) if data else None, dweight, dbias
@@ -125,6 +125,11 @@ def convolve(x: Any, weight: Any, bias: Any, form: str, version: str | None = No
     backend = backend_of("conv2d", x=x, weight=weight, bias=bias)
     sizes = _sizes(x, weight)
     check.shape("conv2d", "bias", bias, (sizes.K, sizes.P, sizes.Q))
+    _require_form(form)
+    if version == "vectorised" and (sizes.N % 4 or sizes.K % 4):
+        raise InputError(
+            f"conv2d: version 'vectorised' needs multiples of 4 images and filters, got {sizes.N} and {sizes.K}"
+        )
     version = version or forward_version(sizes)
     kernel = choose("conv2d", FORWARD, version)
     shape = sizes.output(form)
@@ -139,7 +144,7 @@ def convolve(x: Any, weight: Any, bias: Any, form: str, version: str | None = No
 
 def backward_data(weight: Any, gradient: Any, kept: Any, form: str, sizes: Sizes, version: str | None = None) -> Any:
     """dx (C, H, W, N) from weight (C, R, S, K), the gradient of y and what its form keeps."""
-    backend = _require_gradient(sizes, form, gradient, kept)
+    backend = _require_gradient(sizes, form, gradient, kept, weight=weight)
     version = version or backward_data_version(sizes)
     kernel = choose("conv2d", BACKWARD_DATA, version)
     shape = (sizes.C, sizes.H, sizes.W, sizes.N)
@@ -153,7 +158,7 @@ def backward_data(weight: Any, gradient: Any, kept: Any, form: str, sizes: Sizes
 
 def backward_weights(x: Any, gradient: Any, kept: Any, form: str, sizes: Sizes, version: str = "tiled") -> Any:
     """dweight (C, R, S, K) from x (C, H, W, N), the gradient of y and what its form keeps."""
-    backend = _require_gradient(sizes, form, gradient, kept)
+    backend = _require_gradient(sizes, form, gradient, kept, x=x)
     kernel = choose("conv2d", BACKWARD_WEIGHTS, version)
     shape = (sizes.C, sizes.R, sizes.S, sizes.K)
     parts, steps = backward_weights_parts(sizes)
@@ -285,13 +290,19 @@ def _sizes(x: Any, weight: Any) -> Sizes:
     return sizes
 
 
-def _require_gradient(sizes: Sizes, form: str, gradient: Any, kept: Any) -> Backend:
-    """Check the gradient of y, and what the form keeps, and give their device."""
-    backend = backend_of("conv2d", gradient=gradient)
-    check.shape("conv2d", "gradient", gradient, sizes.output(form))
-    if form != "plain":
-        name = _KEPT[form]
-        if backend_of("conv2d", np.uint8 if form == "pool" else np.float32, **{name: kept}) is not backend:
-            raise InputError(f"conv2d: expected all arrays on one device, got gradient and {name} on two")
-        check.shape("conv2d", name, kept, sizes.output(form))
+def _require_form(form: str) -> None:
+    if form not in _FORMS:
+        raise InputError(f"conv2d: form is {form!r}, expected {' or '.join(_FORMS)}")
+
+
+def _require_gradient(sizes: Sizes, form: str, gradient: Any, kept: Any, **inputs: Any) -> Backend:
+    """Check what a backward pass reads, ``inputs`` being x, weight, both or neither, and give its device."""
+    _require_form(form)
+    arrays = {**inputs, "gradient": gradient}
+    if form in _KEPT:
+        arrays[_KEPT[form]] = kept
+    backend = backend_of("conv2d", {"code": np.uint8}, **arrays)
+    shapes = {"x": (sizes.C, sizes.H, sizes.W, sizes.N), "weight": (sizes.C, sizes.R, sizes.S, sizes.K)}
+    for name, array in arrays.items():
+        check.shape("conv2d", name, array, shapes.get(name, sizes.output(form)))
     return backend

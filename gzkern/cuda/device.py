@@ -166,6 +166,18 @@ class Cuda:
         with self._reporting("copying from the GPU, or what was launched before"):
             return cupy.asnumpy(array)
 
+    def describe(self) -> dict[str, Any]:
+        """The GPU, its driver, and what compiles and launches the kernels."""
+        import cupy
+
+        driver = driver_version()
+        return {
+            "gpu": describe(self._number)["name"],
+            "driver": _dotted(driver) if driver else None,
+            "cupy": cupy.__version__,
+            "nvrtc": _dotted(nvrtc.version()),
+        }
+
     def get_function(self, file: str | Path, kernel: str) -> Callable[..., None]:
         """``function(grid, block, args, shared_mem)`` of a kernel; compiles its file at the first call.
 

@@ -40,6 +40,9 @@ class Backend(Protocol):
     def asnumpy(self, array: Any) -> np.ndarray:
         """One of this device's arrays as a NumPy array."""
 
+    def describe(self) -> dict[str, Any]:
+        """What the bits of a result depend on: the GPU, compilers; text by name."""
+
     def __hash__(self) -> int:
         """Backends are keys of caches, by identity."""
 

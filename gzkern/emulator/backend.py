@@ -65,6 +65,10 @@ class Emulator:
         """
         compiler.find()
 
+    def describe(self) -> dict[str, Any]:
+        """The compiler of the kernels."""
+        return {"gxx": compiler.find().version}
+
     @contextmanager
     def settings(self, **changes: Any) -> Iterator[Emulator]:
         """Launch otherwise for a while, in all threads of Python.

@@ -1,11 +1,12 @@
-"""Processes in which kernels run under AddressSanitizer with UBSan, or under ThreadSanitizer."""
+"""Python processes in which kernels run under AddressSanitizer with UBSan, or under ThreadSanitizer."""
 
 from __future__ import annotations
 
 import ctypes
-import os
+import shlex
 import shutil
 import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -16,46 +17,26 @@ EXIT_CODE = 66
 """Of a process in which a sanitizer found something."""
 
 _RUNTIMES = {"asan": ("libasan.so", "libubsan.so"), "tsan": ("libtsan.so",)}
-_SYMBOL = {"asan": "__asan_init", "tsan": "__tsan_init"}
+_SYMBOLS = {"asan": "__asan_init", "tsan": "__tsan_init"}
 _OPTIONS = {
     # Python does not free all it allocates, and NumPy tries sizes that cannot be had.
-    "asan": {
-        "ASAN_OPTIONS": f"exitcode={EXIT_CODE}:detect_leaks=0:allocator_may_return_null=1",
-        "UBSAN_OPTIONS": "print_stacktrace=1",
-    },
+    "asan": (
+        f"ASAN_OPTIONS=exitcode={EXIT_CODE}:detect_leaks=0:allocator_may_return_null=1",
+        f"UBSAN_OPTIONS=exitcode={EXIT_CODE}:print_stacktrace=1",
+    ),
     # BLAS is not instrumented: what its threads do looks like races.
-    "tsan": {"TSAN_OPTIONS": f"exitcode={EXIT_CODE}", "OPENBLAS_NUM_THREADS": "1"},
+    "tsan": (f"TSAN_OPTIONS=exitcode={EXIT_CODE}", "OPENBLAS_NUM_THREADS=1"),
 }
 
 
-def environment(mode: str) -> dict[str, str]:
-    """The environment of a Python process in which ``backend.settings(mode=mode)`` works.
+def command(mode: str, *arguments: str) -> list[str]:
+    """Python with these arguments, in a process where ``backend.settings(mode=mode)`` works.
 
     Raises:
         InputError: the compiler comes without the sanitizer's runtime.
     """
-    gxx = compiler.find().path
-    libraries = [
-        subprocess.run([gxx, f"-print-file-name={name}"], capture_output=True, text=True).stdout.strip()
-        for name in _RUNTIMES[mode]
-    ]
-    missing = [library for library in libraries if not Path(library).is_absolute()]
-    if missing:
-        raise InputError(f"{gxx} comes without {' and '.join(missing)}, the runtime of a sanitizer")
-    return {**os.environ, "LD_PRELOAD": " ".join(libraries), **_OPTIONS[mode]}
-
-
-@cache
-def prefix() -> tuple[str, ...]:
-    """What to begin the command with: memory at fixed addresses, where that is allowed.
-
-    The runtimes shipped with some compilers do not start, now and then, where addresses are as random as recent
-    kernels make them.
-    """
-    command = shutil.which("setarch")
-    if command and subprocess.run([command, "-R", "true"], capture_output=True).returncode == 0:
-        return command, "-R"
-    return ()
+    runtimes = _runtimes(compiler.find().path, mode)
+    return [*_fixed_addresses(), "env", f"LD_PRELOAD={' '.join(runtimes)}", *_OPTIONS[mode], sys.executable, *arguments]
 
 
 def require_runtime(mode: str) -> None:
@@ -64,6 +45,27 @@ def require_runtime(mode: str) -> None:
     Raises:
         InputError: it did not; says how to start it.
     """
-    if not hasattr(ctypes.CDLL(None), _SYMBOL[mode]):
-        preload = environment(mode)["LD_PRELOAD"]
-        raise InputError(f"mode {mode!r} needs a process that begins with its runtime: LD_PRELOAD={preload!r} python …")
+    if not hasattr(ctypes.CDLL(None), _SYMBOLS[mode]):
+        start = shlex.join(command(mode))
+        raise InputError(f"mode {mode!r} needs a process that begins with the sanitizer's runtime; start it by {start}")
+
+
+@cache
+def _runtimes(gxx: str, mode: str) -> tuple[str, ...]:
+    paths = tuple(
+        subprocess.run([gxx, f"-print-file-name={name}"], capture_output=True, text=True).stdout.strip()
+        for name in _RUNTIMES[mode]
+    )
+    missing = [path for path in paths if not Path(path).is_absolute()]
+    if missing:
+        raise InputError(f"{gxx} comes without {' and '.join(missing)}, which mode {mode!r} needs")
+    return paths
+
+
+@cache
+def _fixed_addresses() -> tuple[str, ...]:
+    """What begins the command, where it is allowed: some runtimes do not start when addresses are very random."""
+    setarch = shutil.which("setarch")
+    if setarch and subprocess.run([setarch, "-R", "true"], capture_output=True).returncode == 0:
+        return setarch, "-R"
+    return ()

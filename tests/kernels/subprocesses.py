@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 
@@ -29,11 +28,8 @@ def require(mode: str) -> None:
 
 def run(mode: str, *arguments: str) -> subprocess.CompletedProcess:
     """Python with these arguments under a sanitizer; ``stdout`` holds all that it said."""
-    command = [*sanitizers.prefix(), sys.executable, *arguments]
-    environment = sanitizers.environment(mode)
-    return subprocess.run(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=900
-    )
+    command = sanitizers.command(mode, *arguments)
+    return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=900)
 
 
 def start_all(commands: dict[tuple, tuple[str, ...]]) -> dict[tuple, Future]:

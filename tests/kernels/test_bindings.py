@@ -249,10 +249,28 @@ ROWS = [
         {"form": "pool"},
         refused=[
             ({"version": "none"}, "expected naive or tiled"),
-            ({"version": "vectorised"}, "multiple"),
-            ({"form": "maxout"}, "form"),
+            ({"version": "vectorised"}, "multiples of 4 images and filters"),
+            ({"form": "maxout"}, "expected plain or relu or pool"),
         ],
         batch=PARAMETERS,
+    ),
+    *(
+        Row(
+            function,
+            {**arrays, "gradient": floats(5, 5, 5, 4)},
+            {"kept": None, "form": "plain", "sizes": conv2d.Sizes(C=2, H=7, W=6, N=4, R=3, S=2, K=5)},
+            wrong={"gradient": [(5, 5, 5, 3)], **{name: [(2, 4, 2, 4)] for name in arrays}},
+            refused=[
+                ({"version": "none"}, "expected naive or"),
+                ({"form": "maxout"}, "expected plain or relu or pool"),
+            ],
+            batch=dict.fromkeys(("x", "weight", "gradient")),  # it is one of the sizes
+        )
+        for function, arrays in (
+            (conv2d.backward_data, {"weight": floats(2, 3, 2, 5)}),
+            (conv2d.backward_weights, {"x": floats(2, 7, 6, 4)}),
+            (conv2d.backward_bias, {}),
+        )
     ),
     Row(dense.backward_bias, {"gradient": floats(10, 4)}, refused=[({"version": "none"}, "expected naive or warp")]),
     Row(

@@ -176,10 +176,7 @@ def prove(operation, device):
         if operation.exact:
             np.testing.assert_array_equal(value, reference)
             continue
-        if terms:
-            bound = 4 * UNIT * np.sqrt(terms) * np.sqrt(scale)
-        else:
-            bound = 8 * UNIT * np.abs(reference).max()
+        bound = 4 * UNIT * np.sqrt(terms * scale) if terms else 8 * UNIT * np.abs(reference).max()
         worst = max(worst, assert_bounded(np.asarray(value), np.asarray(reference), bound))
     return worst
 
