@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from ..cuda.launch import ALIGNMENT
 from ..errors import GzkernError
 from . import compiler, sanitizers
 from .library import CompiledKernel, Launch, Library
@@ -90,8 +91,8 @@ class Emulator:
         return np.empty(shape, dtype)
 
     def asarray(self, array: np.ndarray) -> np.ndarray:
-        """The array itself."""
-        return array
+        """The array itself, or a copy of a view that begins where kernels cannot load four numbers at once."""
+        return array.copy() if array.__array_interface__["data"][0] % ALIGNMENT else array
 
     def asnumpy(self, array: np.ndarray) -> np.ndarray:
         """The array itself."""

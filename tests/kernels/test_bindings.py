@@ -26,6 +26,7 @@ from gzkern.cuda import (
 )
 from gzkern.cuda.launch import Geometry, Kernel
 from gzkern.decision_tree import load_tree
+from gzkern.device import select
 from gzkern.errors import GzkernError, InputError
 from gzkern.mask import Mask
 
@@ -435,6 +436,15 @@ def test_a_launch_that_is_refused(geometry, arguments, error, sentence):
 def test_a_grid_without_blocks_is_no_launch():
     backend = SimpleNamespace(get_function=lambda file, kernel: pytest.fail("launched"))
     RELU(backend, Geometry((0,), (32,)), floats(0), floats(0), np.uint32(0))
+
+
+@pytest.mark.gxx
+def test_a_batch_that_begins_anywhere():
+    """A slice of a user's crops is a view with any address; the device takes it all the same."""
+    crops = np.random.default_rng(0).integers(0, 256, (3, 2, 7, 7, 3), np.uint8)
+    device = select("emulated")
+    patches = viewpoints.forward(device.asarray(crops[1:]), 5)
+    np.testing.assert_array_equal(patches, select("cpu").viewpoints.forward(crops[1:], 5))
 
 
 @pytest.mark.gxx
