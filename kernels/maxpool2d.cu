@@ -77,8 +77,8 @@ __device__ __forceinline__ void backward(const Values* gradient, const Codes* co
 }
 
 extern "C" __global__ void maxpool2d_forward_naive(const float* __restrict__ x, float* __restrict__ y,
-                                                   unsigned char* __restrict__ code, unsigned C, unsigned H,
-                                                   unsigned W, unsigned N) {
+                                                   unsigned char* __restrict__ code, unsigned C, unsigned H, unsigned W,
+                                                   unsigned N) {
   forward(x, y, code, C, H, W, N);
 }
 
