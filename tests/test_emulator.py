@@ -321,7 +321,7 @@ def test_sanitized_kernels_need_the_runtime_from_the_start(emulator, file):
         emulator.settings(mode="asan"),
         pytest.raises(
             InputError,
-            match="'asan' needs a process that begins with the sanitizer's runtime; start it by .*LD_PRELOAD=",
+            match=r"'asan' needs a process that begins with the sanitizer's runtime; start it by .*LD_PRELOAD=",
         ),
     ):
         emulator.get_function(file, "rotate")

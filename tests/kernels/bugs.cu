@@ -113,6 +113,14 @@ extern "C" __global__ void bugs_race_between_blocks(const float* x, float* y, in
   if (threadIdx.x == 0) y[correct ? blockIdx.x : 0] = x[blockIdx.x];
 }
 
+// Right in every order of the threads, as none is interrupted; a GPU loses most of the additions.
+extern "C" __global__ void bugs_lost_additions(const float* x, float* y, int correct) {
+  if (correct)
+    atomicAdd(&y[0], x[threadIdx.x]);
+  else
+    y[0] += x[threadIdx.x];
+}
+
 extern "C" __global__ void bugs_divergent_barrier(const float* x, float* y, int correct) {
   if (correct || threadIdx.x < 48) __syncthreads();
   y[threadIdx.x] = x[threadIdx.x];
