@@ -14,9 +14,9 @@
 
 constexpr unsigned WARPS = 4;
 
-extern "C" __global__ void conv2d_backward_bias_naive(const float* __restrict__ gradient,
-                                                      const void* __restrict__ kept, float* __restrict__ dbias,
-                                                      unsigned N, unsigned K, unsigned P, unsigned Q, unsigned form) {
+extern "C" __global__ void conv2d_backward_bias_naive(const float* __restrict__ gradient, const void* __restrict__ kept,
+                                                      float* __restrict__ dbias, unsigned N, unsigned K, unsigned P,
+                                                      unsigned Q, unsigned form) {
   const unsigned index = blockIdx.x * blockDim.x + threadIdx.x;
   if (index >= K * P * Q) return;
   const unsigned q = index % Q, p = index / Q % P, k = index / Q / P;
@@ -33,7 +33,7 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS)
   const unsigned q = index % Q, p = index / Q % P, k = index / Q / P;
   const GradientOfSum dz = {gradient, kept, form, P, Q, N};
   const unsigned begin = dz.offset(k, p, q);
-  const float sum = warp_sum(
-      sum_in_runs(lane, N, 32, [&](float run, unsigned n) { return run + dz.value(begin + n, p, q); }));
+  const float sum =
+      warp_sum(sum_in_runs(lane, N, 32, [&](float run, unsigned n) { return run + dz.value(begin + n, p, q); }));
   if (lane == 0) dbias[index] = sum;
 }

@@ -19,10 +19,9 @@
 #include "include/reduce.cuh"
 
 extern "C" __global__ void conv2d_backward_data_naive(const float* __restrict__ weight,
-                                                      const float* __restrict__ gradient,
-                                                      const void* __restrict__ kept, float* __restrict__ dx,
-                                                      unsigned C, unsigned H, unsigned W, unsigned N, unsigned R,
-                                                      unsigned S, unsigned K, unsigned form) {
+                                                      const float* __restrict__ gradient, const void* __restrict__ kept,
+                                                      float* __restrict__ dx, unsigned C, unsigned H, unsigned W,
+                                                      unsigned N, unsigned R, unsigned S, unsigned K, unsigned form) {
   const unsigned index = blockIdx.x * blockDim.x + threadIdx.x;
   if (index >= C * H * W * N) return;
   const unsigned n = index % N, w = index / N % W, h = index / N / W % H, c = index / N / W / H;
@@ -117,9 +116,8 @@ extern "C" __global__ void __launch_bounds__(TILE_THREADS)
 
 extern "C" __global__ void __launch_bounds__(TILE_THREADS)
     conv2d_backward_data_long(const float* __restrict__ weight, const float* __restrict__ gradient,
-                              const void* __restrict__ kept, float* __restrict__ dx, unsigned C, unsigned H,
-                              unsigned W, unsigned N, unsigned R, unsigned S, unsigned K, unsigned form,
-                              unsigned filters) {
+                              const void* __restrict__ kept, float* __restrict__ dx, unsigned C, unsigned H, unsigned W,
+                              unsigned N, unsigned R, unsigned S, unsigned K, unsigned form, unsigned filters) {
   const GradientOfSum dz = {gradient, kept, form, H - R + 1, W - S + 1, N};
   backward_data_tile<true>(weight, dz, dx, C, H, W, R, S, K, filters);
 }

@@ -63,7 +63,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
   const unsigned filter_blocks = (K + FILTERS - 1) / FILTERS, row_blocks = (total_rows + ROWS - 1) / ROWS;
   const unsigned k0 = blockIdx.x % filter_blocks * FILTERS, row0 = blockIdx.x / filter_blocks % row_blocks * ROWS;
   const unsigned part = blockIdx.x / filter_blocks / row_blocks;
-  const unsigned lane = threadIdx.x % IMAGES, first = threadIdx.x / IMAGES;    // for loading: image and row
+  const unsigned lane = threadIdx.x % IMAGES, first = threadIdx.x / IMAGES;  // for loading: image and row
   const unsigned column = threadIdx.x % (FILTERS / 4), line = threadIdx.x / (FILTERS / 4);
   const GradientOfSum dz = {gradient, kept, form, P, Q, N};
 
@@ -76,8 +76,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 #pragma unroll 4
     for (unsigned row = first; row < ROWS; row += THREADS / IMAGES) {
       const unsigned tap = row0 + row, c = tap / S / R, r = tap / S % R, s = tap % S;
-      inputs[row][lane] =
-          tap < total_rows && n < N ? x[((c * H + step.p + r) * W + step.q + s) * N + n] : 0.0f;
+      inputs[row][lane] = tap < total_rows && n < N ? x[((c * H + step.p + r) * W + step.q + s) * N + n] : 0.0f;
     }
 #pragma unroll 4
     for (unsigned filter = first; filter < FILTERS; filter += THREADS / IMAGES)

@@ -187,8 +187,7 @@ __device__ __forceinline__ void forward_tile(const float* __restrict__ x, const 
       const unsigned at = window.pooled_offset() * N + n;
       store_up_to_4<VECTORISED>(y + at, largest, count);
       if (VECTORISED) {
-        if (count > 0)
-          *reinterpret_cast<uchar4*>(code + at) = make_uchar4(codes[0], codes[1], codes[2], codes[3]);
+        if (count > 0) *reinterpret_cast<uchar4*>(code + at) = make_uchar4(codes[0], codes[1], codes[2], codes[3]);
       } else {
         for (unsigned image = 0; image < 4 && image < count; ++image) code[at + image] = codes[image];
       }

@@ -10,9 +10,9 @@
 #include "include/activation.cuh"
 #include "include/reduce.cuh"
 
-extern "C" __global__ void dense_backward_bias_naive(const float* __restrict__ gradient,
-                                                     const void* __restrict__ kept, float* __restrict__ dbias,
-                                                     unsigned O, unsigned B, unsigned activation) {
+extern "C" __global__ void dense_backward_bias_naive(const float* __restrict__ gradient, const void* __restrict__ kept,
+                                                     float* __restrict__ dbias, unsigned O, unsigned B,
+                                                     unsigned activation) {
   const unsigned o = blockIdx.x * blockDim.x + threadIdx.x;
   if (o >= O) return;
   const GradientOfZ dz = {gradient, kept, activation, B};

@@ -21,11 +21,10 @@
 #include "include/reduce.cuh"
 
 constexpr unsigned INPUTS = 64, OUTPUTS = 128, DEPTH = 16;  // extents of a tile: i, o, b
-constexpr unsigned INPUTS_EACH = 16, OUTPUTS_EACH = 4;       // of a thread
+constexpr unsigned INPUTS_EACH = 16, OUTPUTS_EACH = 4;      // of a thread
 constexpr unsigned THREADS = INPUTS / INPUTS_EACH * (OUTPUTS / OUTPUTS_EACH);
 
-extern "C" __global__ void dense_backward_weights_naive(const float* __restrict__ x,
-                                                        const float* __restrict__ gradient,
+extern "C" __global__ void dense_backward_weights_naive(const float* __restrict__ x, const float* __restrict__ gradient,
                                                         const void* __restrict__ kept, float* __restrict__ partial,
                                                         unsigned I, unsigned O, unsigned B, unsigned part,
                                                         unsigned activation) {

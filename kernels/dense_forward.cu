@@ -109,8 +109,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 5)
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, 5)
-    dense_forward_vectorised(const float* __restrict__ x, const float* __restrict__ weight,
-                             float* __restrict__ partial, unsigned I, unsigned O, unsigned B, unsigned part) {
+    dense_forward_vectorised(const float* __restrict__ x, const float* __restrict__ weight, float* __restrict__ partial,
+                             unsigned I, unsigned O, unsigned B, unsigned part) {
   multiply_tiles<true>(x, weight, partial, I, O, B, part);
 }
 

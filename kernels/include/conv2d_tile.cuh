@@ -9,7 +9,7 @@
 #include "include/float4.cuh"
 
 constexpr unsigned TILE_CHANNELS = 32, TILE_N = 32, WINDOWS = 2;
-constexpr unsigned LANES = TILE_N / 4;                                 // threads along n
+constexpr unsigned LANES = TILE_N / 4;                                    // threads along n
 constexpr unsigned TILE_THREADS = LANES * (TILE_CHANNELS / 4) * WINDOWS;  // 128
 
 __device__ __forceinline__ unsigned patch_height(unsigned R) { return R + 1; }

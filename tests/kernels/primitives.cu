@@ -209,9 +209,16 @@ extern "C" __global__ void primitives_indices(const unsigned* x, unsigned* y) {
 extern "C" __global__ void primitives_scalars(const double* x, double* y, bool b, signed char c, unsigned char d,
                                               short e, unsigned short f, int g, unsigned h, long long i,
                                               unsigned long long j, float k, double l) {
-  const double values[11] = {static_cast<double>(b), static_cast<double>(c), static_cast<double>(d),
-                             static_cast<double>(e), static_cast<double>(f), static_cast<double>(g),
-                             static_cast<double>(h), static_cast<double>(i), static_cast<double>(j),
-                             static_cast<double>(k), l};
+  const double values[11] = {static_cast<double>(b),
+                             static_cast<double>(c),
+                             static_cast<double>(d),
+                             static_cast<double>(e),
+                             static_cast<double>(f),
+                             static_cast<double>(g),
+                             static_cast<double>(h),
+                             static_cast<double>(i),
+                             static_cast<double>(j),
+                             static_cast<double>(k),
+                             l};
   for (int position = 0; position < 11; position++) y[position] = x[position] + values[position];
 }

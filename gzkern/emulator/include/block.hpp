@@ -280,8 +280,7 @@ EMULATION_UNSEEN inline void Block::report_deadlock() {
   if (example)
     snprintf(collectives, sizeof collectives, ", %u wait in %s with mask 0x%08x in %s(%u)", waiting, example->call,
              example->mask, example->place.file_name(), example->place.line());
-  launch->fail(index, "deadlock: of %u threads %u have ended%s%s", size, size - alive, barriers,
-               collectives);
+  launch->fail(index, "deadlock: of %u threads %u have ended%s%s", size, size - alive, barriers, collectives);
 }
 
 // Leave the threads of the block where they are: their stacks serve the next block.

@@ -63,8 +63,8 @@ inline float rsqrtf(float x) { return 1 / sqrtf(x); }
 }  // namespace emulation
 #define rsqrtf emulation::rsqrtf  // newer C libraries declare their own
 
-#define EMULATION_EXTREMES(T, A, B)                                                                  \
-  constexpr T min(A a, B b) { return static_cast<T>(a) < static_cast<T>(b) ? a : b; }                \
+#define EMULATION_EXTREMES(T, A, B)                                                   \
+  constexpr T min(A a, B b) { return static_cast<T>(a) < static_cast<T>(b) ? a : b; } \
   constexpr T max(A a, B b) { return static_cast<T>(a) < static_cast<T>(b) ? b : a; }
 EMULATION_EXTREMES(int, int, int)
 EMULATION_EXTREMES(unsigned, unsigned, unsigned)

@@ -64,10 +64,10 @@ EMULATION_UNSEEN __attribute__((noinline)) inline char* shared(const SharedVaria
     if (memory.variables[i].key == &key) return memory.variables[i].address;
   memory.static_bytes += size;
   if (memory.static_bytes > MOST_STATIC_SHARED || memory.static_bytes + memory.dynamic_bytes > MOST_SHARED)
-    block.fail("%u bytes of static and %u of dynamic shared memory, counted in %s(%u); a block has at most %u of "
-               "static and %u in all",
-               memory.static_bytes, memory.dynamic_bytes, place.file_name(), place.line(), MOST_STATIC_SHARED,
-               MOST_SHARED);
+    block.fail(
+        "%u bytes of static and %u of dynamic shared memory, counted in %s(%u); a block has at most %u of "
+        "static and %u in all",
+        memory.static_bytes, memory.dynamic_bytes, place.file_name(), place.line(), MOST_STATIC_SHARED, MOST_SHARED);
   if (memory.count == MOST_VARIABLES)
     block.fail("more than %u variables in shared memory, in %s(%u); the emulated device has no room for them",
                MOST_VARIABLES, place.file_name(), place.line());
@@ -84,11 +84,11 @@ T* dynamic_shared() {
 }  // namespace emulation
 
 // A lambda that captures, so that such a declaration compiles in functions alone.
-#define EMULATION_SHARED(alignment, ...)                                                                \
-  [&]() -> auto& {                                                                                      \
-    using Variable = __VA_ARGS__;                                                                       \
-    constexpr unsigned aligned = alignof(Variable) > alignment ? alignof(Variable) : alignment;         \
-    static emulation::SharedVariable key;                                                               \
-    return *reinterpret_cast<Variable*>(                                                                \
-        emulation::shared(key, sizeof(Variable), aligned, emulation::Place::current()));                \
+#define EMULATION_SHARED(alignment, ...)                                                        \
+  [&]() -> auto& {                                                                              \
+    using Variable = __VA_ARGS__;                                                               \
+    constexpr unsigned aligned = alignof(Variable) > alignment ? alignof(Variable) : alignment; \
+    static emulation::SharedVariable key;                                                       \
+    return *reinterpret_cast<Variable*>(                                                        \
+        emulation::shared(key, sizeof(Variable), aligned, emulation::Place::current()));        \
   }()

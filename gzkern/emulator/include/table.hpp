@@ -54,10 +54,10 @@ struct Kernel<kernel> {
 }  // namespace emulation
 
 #define EMULATION_KERNEL(name, most_threads) emulation::Kernel<name>::entry(#name, most_threads)
-#define EMULATION_TABLE(...)                                                                           \
-  extern "C" {                                                                                         \
-  extern __attribute__((visibility("default"))) const emulation::Entry emulation_kernels[];            \
-  extern __attribute__((visibility("default"))) const size_t emulation_worker[];                       \
-  const emulation::Entry emulation_kernels[] = {__VA_ARGS__};                                          \
-  const size_t emulation_worker[] = {sizeof(emulation::Worker), alignof(emulation::Worker)};           \
+#define EMULATION_TABLE(...)                                                                 \
+  extern "C" {                                                                               \
+  extern __attribute__((visibility("default"))) const emulation::Entry emulation_kernels[];  \
+  extern __attribute__((visibility("default"))) const size_t emulation_worker[];             \
+  const emulation::Entry emulation_kernels[] = {__VA_ARGS__};                                \
+  const size_t emulation_worker[] = {sizeof(emulation::Worker), alignof(emulation::Worker)}; \
   }

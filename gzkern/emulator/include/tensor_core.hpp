@@ -39,8 +39,7 @@ EMULATION_UNSEEN inline void multiply(MmaOperand** lanes) {
 
 inline void mma_m16n8k8_tf32(float d[4], const unsigned a[4], const unsigned b[2], Place place = Place::current()) {
   MmaOperand mine{a, b, d};
-  collective(
-      "mma.sync", ~0u, mine, [](MmaOperand** lanes, unsigned) EMULATION_UNSEEN { multiply(lanes); }, place);
+  collective("mma.sync", ~0u, mine, [](MmaOperand** lanes, unsigned) EMULATION_UNSEEN { multiply(lanes); }, place);
 }
 
 }  // namespace emulation

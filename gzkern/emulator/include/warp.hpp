@@ -14,10 +14,10 @@ EMULATION_UNSEEN __attribute__((noinline)) inline bool join(const char* call, un
   auto [block, thread] = here();
   Warp& warp = block->warps[thread->warp()];
   const unsigned lane = thread->lane();
-  const char* const problem = !(mask >> lane & 1)   ? "which leaves this lane out"
-                              : mask & ~warp.lanes  ? "which names lanes that the warp does not have"
-                              : mask & warp.ended   ? "which names lanes that have ended"
-                                                    : nullptr;
+  const char* const problem = !(mask >> lane & 1)  ? "which leaves this lane out"
+                              : mask & ~warp.lanes ? "which names lanes that the warp does not have"
+                              : mask & warp.ended  ? "which names lanes that have ended"
+                                                   : nullptr;
   if (problem)
     block->fail("thread %u calls %s with mask 0x%08x, %s, in %s(%u)", thread->number, call, mask, problem,
                 place.file_name(), place.line());
@@ -105,18 +105,15 @@ EMULATION_UNSEEN __attribute__((noinline)) T reduce(const char* call, unsigned m
 
 inline unsigned __ballot_sync(unsigned mask, int predicate, emulation::Place place = emulation::Place::current()) {
   const unsigned bit = predicate ? 1u << emulation::here().thread->lane() : 0;
-  return emulation::reduce(
-      "__ballot_sync", mask, bit, [](unsigned a, unsigned b) { return a | b; }, place);
+  return emulation::reduce("__ballot_sync", mask, bit, [](unsigned a, unsigned b) { return a | b; }, place);
 }
 
 inline int __any_sync(unsigned mask, int predicate, emulation::Place place = emulation::Place::current()) {
-  return emulation::reduce(
-      "__any_sync", mask, predicate != 0, [](bool a, bool b) { return a || b; }, place);
+  return emulation::reduce("__any_sync", mask, predicate != 0, [](bool a, bool b) { return a || b; }, place);
 }
 
 inline int __all_sync(unsigned mask, int predicate, emulation::Place place = emulation::Place::current()) {
-  return emulation::reduce(
-      "__all_sync", mask, predicate != 0, [](bool a, bool b) { return a && b; }, place);
+  return emulation::reduce("__all_sync", mask, predicate != 0, [](bool a, bool b) { return a && b; }, place);
 }
 
 template <class T>
@@ -158,10 +155,9 @@ EMULATION_UNSEEN inline void __syncwarp(unsigned mask = ~0u, emulation::Place pl
   meeting.go();
 }
 
-#define EMULATION_REDUCTION(name, T, expression)                                                  \
-  inline T name(unsigned mask, T value, emulation::Place place = emulation::Place::current()) {   \
-    return emulation::reduce(                                                                     \
-        #name, mask, value, [](T a, T b) -> T { return expression; }, place);                     \
+#define EMULATION_REDUCTION(name, T, expression)                                                   \
+  inline T name(unsigned mask, T value, emulation::Place place = emulation::Place::current()) {    \
+    return emulation::reduce(#name, mask, value, [](T a, T b) -> T { return expression; }, place); \
   }
 EMULATION_REDUCTION(__reduce_add_sync, unsigned, a + b)
 EMULATION_REDUCTION(__reduce_add_sync, int, static_cast<unsigned>(a) + static_cast<unsigned>(b))
