@@ -82,7 +82,7 @@ def _sanitizers(rows: Sequence[dict[str, Any]], kernel: str) -> str:
 
 
 def _provenance(emulated: dict[str, Any], cuda: dict[str, Any] | None) -> str:
-    where = f"cpu and emulated: {emulated['processor']}, {emulated['compiler']}, {emulated['date'][:10]}."
+    where = f"cpu and emulated: {emulated['processor']}, g++ {emulated['gxx']}, {emulated['date'][:10]}."
     if cuda:
         return f"{where} cuda: {cuda['gpu']}, driver {cuda['driver']}, {cuda['date'][:10]}."
     return f"{where} cuda: not run yet; `python -m benchmarks.gpu_check --out DIR --minutes 30` runs it."

@@ -43,8 +43,10 @@ def write_json(path: str | Path, rows: Sequence[dict[str, Any]]) -> None:
 
 def machine() -> dict[str, Any]:
     """When, where and by which command something is measured."""
+    program = Path(sys.argv[0])
+    module = f"benchmarks.{program.stem}" if program.parent.name == "benchmarks" else "pytest"
     return {
-        "command": shlex.join(["python", "-m", "benchmarks." + Path(sys.argv[0]).stem, *sys.argv[1:]]),
+        "command": shlex.join(["python", "-m", module, *sys.argv[1:]]),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _commit(),
         "cores": os.cpu_count(),

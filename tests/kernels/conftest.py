@@ -19,7 +19,11 @@ def pytest_sessionfinish(session):
     rows = session.config.stash.get(_measured, [])
     if path and rows:
         from benchmarks.report import machine
+        from gzkern.device import select
 
+        facts = machine()
+        for device in {row["device"] for row in rows}:
+            facts.update(select(device).describe())
         groups = defaultdict(list)
         for row in rows:
             groups[row["device"], row["kernel"], row["proof"]].append(row.get("error", 0.0))
@@ -28,5 +32,5 @@ def pytest_sessionfinish(session):
             for (device, kernel, proof), errors in sorted(groups.items())
         ]
         with open(path, "w", encoding="utf-8") as file:
-            json.dump({**machine(), "failed": session.testsfailed, "rows": summary}, file, indent=1)
+            json.dump({**facts, "failed": session.testsfailed, "rows": summary}, file, indent=1)
             file.write("\n")

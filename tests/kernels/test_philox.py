@@ -47,6 +47,6 @@ def test_emulated():
 
 @pytest.mark.gpu
 def test_gpu():
-    from gzkern.cuda.device import Cuda
+    from gzkern.cuda.device import backend
 
-    check(Cuda(0))
+    check(backend())

@@ -62,33 +62,38 @@ def runs(request):
     return start_all(commands)
 
 
-def assert_nothing_found(selection, file, runs):
-    require(selection.partition("-")[0])
+def assert_nothing_found(selection, file, runs, measured):
+    mode = selection.partition("-")[0]
+    require(mode)
     process = runs[selection, file].result()
     assert process.returncode == 0, process.stdout[-10000:]
     assert "cases passed" in process.stdout
+    if selection.endswith("-all"):
+        measured += [
+            {"device": "emulated", "kernel": case.kernel, "proof": mode} for case in SELECTIONS[selection][file]
+        ]
 
 
 @each("asan-quick")
-def test_address_sanitizer(selection, file, runs):
-    assert_nothing_found(selection, file, runs)
+def test_address_sanitizer(selection, file, runs, measured):
+    assert_nothing_found(selection, file, runs, measured)
 
 
 @each("tsan-quick")
-def test_thread_sanitizer(selection, file, runs):
-    assert_nothing_found(selection, file, runs)
+def test_thread_sanitizer(selection, file, runs, measured):
+    assert_nothing_found(selection, file, runs, measured)
 
 
 @pytest.mark.slow
 @each("asan-all")
-def test_address_sanitizer_on_all_cases(selection, file, runs):
-    assert_nothing_found(selection, file, runs)
+def test_address_sanitizer_on_all_cases(selection, file, runs, measured):
+    assert_nothing_found(selection, file, runs, measured)
 
 
 @pytest.mark.slow
 @each("tsan-all")
-def test_thread_sanitizer_on_every_kernel(selection, file, runs):
-    assert_nothing_found(selection, file, runs)
+def test_thread_sanitizer_on_every_kernel(selection, file, runs, measured):
+    assert_nothing_found(selection, file, runs, measured)
 
 
 def test_every_file_with_shared_memory_has_a_small_case():
