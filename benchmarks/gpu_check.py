@@ -52,7 +52,7 @@ def items(out: Path) -> Iterator[Item]:
     yield Item("info", (python, "-m", "gzkern", "info", "--json"))
     yield Item("warmup", (python, "-m", "gzkern", "warmup", "--device", "cuda"))
     yield tests("kernels", "tests/kernels")
-    yield tests("operations_and_golden_run", "tests", "--ignore=tests/kernels")
+    yield tests("network", "tests/test_golden_run.py", "tests/test_kernel_devices.py", "tests/test_cuda_device.py")
     sanitizer = shutil.which("compute-sanitizer")
     lacking = None if sanitizer else "compute-sanitizer is not on the PATH; it comes with the CUDA toolkit"
     for tool in SANITIZERS:

@@ -3,6 +3,8 @@
 //   y[i] = x[i] · (word[i] >= threshold ? scale : 0),   word[i] = word i mod 4 of
 //   Philox 4x32-10 with counter (i div 4, layer, step low, step high) and key (seed low, seed high)
 //
+// An operation of its own: inside a dense product every block of outputs would draw the mask of all inputs again.
+//
 // Arrays     x, y any shape, contiguous, n elements.
 // Threads    one four consecutive elements, which share one drawing.
 // NaN        passes, dropped or not.

@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 from small import small_config
 
-from gzkern.cli import main
+from gzkern.autograd.tape import Tape, Variable
 from gzkern.device import select
 from gzkern.models.network import build_network
-from gzkern.training import train
 
 KERNEL_DEVICES = [
     pytest.param("emulated", marks=pytest.mark.gxx),
@@ -22,7 +21,9 @@ def runtime_state(run):
 
 @pytest.mark.parametrize("device", KERNEL_DEVICES)
 def test_a_run_is_the_cpus_within_rounding_and_resumes_bit_for_bit(device, demo_pack, tmp_path):
-    pytest.importorskip("numba")
+    pytest.importorskip("numba")  # crops come from the CPU
+    from gzkern.training import train
+
     config = small_config(*SHORT)
     expected = runtime_state(train(config, demo_pack, tmp_path / "cpu", device="cpu", progress=False))
     run = train(config, demo_pack, tmp_path / "run", device=device, progress=False)
@@ -39,6 +40,8 @@ def test_a_run_is_the_cpus_within_rounding_and_resumes_bit_for_bit(device, demo_
 @pytest.mark.parametrize("device", KERNEL_DEVICES)
 def test_the_command_line(device, demo_run, demo_pack, demo_folder, tmp_path, capsys):
     pytest.importorskip("numba")
+    from gzkern.cli import main
+
     assert main(["evaluate", str(demo_run.path), "--data", str(demo_pack), "--device", device]) == 0
     here = capsys.readouterr().out.splitlines()[0]
     assert main(["evaluate", str(demo_run.path), "--data", str(demo_pack), "--device", "cpu"]) == 0
@@ -80,8 +83,6 @@ def test_gradients_of_a_whole_network(device, head):
 @pytest.mark.parametrize("device", KERNEL_DEVICES)
 def test_saliency_the_gradient_of_the_crops(device):
     """What training leaves out, conv1's backward-data and the viewpoints' backward, are there when asked for."""
-    from gzkern.autograd.tape import Tape, Variable
-
     crops = np.random.default_rng(0).random((1, 2, 69, 69, 3), np.float32)
     gradients = []
     for name in ("cpu", device):

@@ -46,6 +46,9 @@ def backend_of(options):
         from gzkern.cuda.device import backend, require
 
         require()
+        import cupy
+
+        cupy.cuda.set_allocator(None)  # from a pool, a sanitizer sees no array's end
         return nullcontext(backend())
     from gzkern.emulator import backend
 
