@@ -120,9 +120,12 @@ def set_threads(count: int | None) -> int:
     """
     import numba
 
+    from .emulator import backend
+
     limit = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
     if count is not None:
         if not 1 <= count <= limit:
             raise InputError(f"--threads {count}: expected 1 to {limit}, the cores of this machine")
         numba.set_num_threads(count)
+        backend.threads = count
     return int(numba.get_num_threads())

@@ -53,6 +53,7 @@ class Emulator:
     name = "emulated"
 
     def __init__(self) -> None:
+        self.threads = _cores()  # that share out the blocks of a launch
         self._settings = Settings()
         self._functions: dict[tuple[str | Path, str, str], Callable[..., None]] = {}
         self._libraries: dict[tuple[str | Path, str], Library] = {}
@@ -152,7 +153,7 @@ class Emulator:
         if not 0 <= shared_mem <= MOST_SHARED:
             raise GzkernError(f"{kernel.name}: {shared_mem} bytes of shared memory, expected 0 to {MOST_SHARED}")
         settings = self._settings
-        workers = _cores() if settings.mode == "fast" else 1
+        workers = self.threads if settings.mode == "fast" else 1
         launch = Launch(
             grid=(*grid, 1, 1)[:3],
             block=(*block, 1, 1)[:3],
