@@ -47,7 +47,7 @@ def render(emulated: dict[str, Any], cuda: dict[str, Any] | None) -> str:
     ]
     for stem in source.stems():
         for kernel in source.load(stem).kernels:
-            cpu = _error(r for r in rows if r["device"] == "cpu" and _belongs(kernel, r["kernel"]))
+            cpu = _error(_operation([r for r in rows if r["device"] == "cpu"], kernel))
             columns = [_error(_select(rows, kernel, device, "float64")) for device in ("emulated", "cuda")]
             cuda_column = columns[1] if cuda else "not run yet"
             lines.append(f"| `{kernel}` | {cpu} | {columns[0]} | {cuda_column} | {_sanitizers(rows, kernel)} |")
@@ -59,10 +59,12 @@ def _select(rows: Sequence[dict[str, Any]], kernel: str, device: str, proof: str
     return [r for r in rows if (r["device"], r["kernel"], r["proof"]) == (device, kernel, proof)]
 
 
-def _belongs(kernel: str, operation: str) -> bool:
-    """Whether a kernel is part of an operation such as "conv2d backward, no pool"."""
-    name, what = operation.partition(",")[0].split()
-    return kernel.startswith(f"{name}_") and f"_{what}" in kernel
+def _operation(rows: Sequence[dict[str, Any]], kernel: str) -> list[dict[str, Any]]:
+    """The rows of the operation that a kernel is a part of, such as "conv2d backward, no pool"."""
+    names = {id(row): row["kernel"].partition(",")[0].replace(" ", "_") for row in rows}
+    of_pass = [row for row in rows if kernel.startswith(names[id(row)])]
+    of_operation = [row for row in rows if kernel.partition("_")[0] == names[id(row)].partition("_")[0]]
+    return of_pass or of_operation  # one kernel may serve all passes
 
 
 def _error(rows: Any) -> str:

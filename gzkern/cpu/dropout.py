@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import SupportsInt
+
 import numpy as np
 
 from ..mask import Mask
@@ -43,14 +46,13 @@ def words_oracle(size: int, mask: Mask) -> np.ndarray:
     counter = np.empty(((size + 3) // 4, 4), np.uint32)
     counter[:, 0] = np.arange(len(counter))
     counter[:, 1:] = mask.counter
-    low, high = mask.key
-    return philox(counter, (int(low), int(high))).reshape(-1)[:size]
+    return philox(counter, mask.key).reshape(-1)[:size]
 
 
-def philox(counter: np.ndarray, key: tuple[int, int]) -> np.ndarray:
+def philox(counter: np.ndarray, key: Sequence[SupportsInt]) -> np.ndarray:
     """Philox 4x32-10: (…, 4) uint32 counters and two 32-bit key words to (…, 4) uint32 random words."""
     c0, c1, c2, c3 = (counter[..., word].astype(np.uint64) for word in range(4))
-    k0, k1 = key
+    k0, k1 = int(key[0]), int(key[1])
     for _ in range(_ROUNDS):
         first, second = c0 * _MULTIPLIERS[0], c2 * _MULTIPLIERS[1]
         c0, c1, c2, c3 = (

@@ -124,7 +124,12 @@ def operations():
     yield Operation(
         "constraints backward", {"z": z, "gradient": normal(37, 21, seed=1)}, partial(_constrained, tree=TREE), (0,)
     )
-    yield Operation("constraints clip", {"z": z}, lambda op, a: (op.clip_forward(a["z"]),), (0,), exact=True)
+    raw = {"z": z}
+    yield Operation("constraints clip_forward", raw, lambda op, a: (op.clip_forward(a["z"]),), (0,), exact=True)
+    raw = {"z": z, "gradient": normal(37, 21, seed=1)}
+    yield Operation(
+        "constraints clip_backward", raw, lambda op, a: (op.clip_backward(a["gradient"], a["z"]),), (0,), exact=True
+    )
     p = {"p": np.random.default_rng(0).random((37, 21), np.float32), "targets": np.full((37, 21), 0.25, np.float32)}
     yield Operation("mse forward", p, lambda op, a: (op.forward(a["p"], a["targets"]),), (0,))
     one = {**p, "gradient": np.ones((), np.float32)}
