@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import hashlib
 import importlib.util
 import json
 import os
@@ -56,7 +57,8 @@ def items(out: Path) -> Iterator[Item]:
     sanitizer = shutil.which("compute-sanitizer")
     lacking = None if sanitizer else "compute-sanitizer is not on the PATH; it comes with the CUDA toolkit"
     for tool in SANITIZERS:
-        run = (python, "tests/kernels/run_cases.py", "--device", "cuda", "--quick")
+        unset = ("--unset",) if tool == "initcheck" else ()
+        run = (python, "tests/kernels/run_cases.py", "--device", "cuda", "--quick", *unset)
         command = ("compute-sanitizer", "--tool", tool, "--error-exitcode", "66", *run)
         yield Item(f"sanitizer_{tool}", command, lacking)
     result = ("--json", str(out / "train_step_cuda.json"))
@@ -110,8 +112,8 @@ def main(arguments: list[str] | None = None) -> int:
     out = options.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     path = out / "gpu_check.json"
-    identity = machine()
-    earlier = _earlier(path, identity["commit"])
+    identity = {**machine(), "sources": _sources()}
+    earlier = _earlier(path, identity["sources"])
     deadline = time.monotonic() + 60 * options.minutes
     results: list[dict[str, Any]] = []
     for item in items(out):
@@ -129,13 +131,23 @@ def main(arguments: list[str] | None = None) -> int:
     return 1 if unfinished else 0
 
 
-def _earlier(path: Path, commit: str | None) -> dict[str, dict[str, Any]]:
-    """The items of the same commit that an earlier call brought to an end."""
+def _sources() -> str:
+    """A digest of all that the items run."""
+    digest = hashlib.sha256()
+    for folder in ("gzkern", "kernels", "tests", "benchmarks"):
+        for file in sorted((ROOT / folder).rglob("*")):
+            if file.suffix in (".py", ".cu", ".cuh", ".toml", ".json") and "results" not in file.parts:
+                digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def _earlier(path: Path, sources: str) -> dict[str, dict[str, Any]]:
+    """The items that an earlier call brought to an end, with the same sources."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    if document.get("commit") != commit:
+    if document.get("sources") != sources:
         return {}
     return {item["name"]: item for item in document["items"] if item["status"] in ("passed", "failed")}
 

@@ -249,6 +249,7 @@ class Trainer:
         return rmse(answers, self.labels[rows])
 
     def _checkpoint(self, done: int) -> Path:
+        self._refuse_bad_step()
         weights = self.network.state()
         for name, array in weights.items():
             if not np.isfinite(array).all():

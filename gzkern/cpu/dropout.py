@@ -21,6 +21,12 @@ def forward(x: np.ndarray, mask: Mask) -> np.ndarray:
     return x * multiplier(x, mask)
 
 
+def forward_oracle(x: np.ndarray, mask: Mask) -> np.ndarray:
+    """:func:`forward` in plain NumPy; any dtype."""
+    kept = words_oracle(x.size, mask).reshape(x.shape) >= mask.threshold
+    return x * np.where(kept, x.dtype.type(mask.scale), x.dtype.type(0))
+
+
 def backward(gradient: np.ndarray, mask: Mask) -> np.ndarray:
     """The gradient by the same multiplier."""
     return gradient * multiplier(gradient, mask)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -78,6 +79,16 @@ def driver_version() -> tuple[int, int] | None:
     except (OSError, AttributeError):
         return None
     return divmod(version.value // 10, 100) if version.value else None
+
+
+def driver_release() -> str | None:
+    """The release of the NVIDIA driver, such as "580.95.05"; None where the kernel module does not tell it."""
+    try:
+        text = Path("/proc/driver/nvidia/version").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    found = re.search(r"Kernel Module\D*(\d+(?:\.\d+)+)", text)
+    return found[1] if found else None
 
 
 def extra() -> str | None:
@@ -172,8 +183,9 @@ class Cuda:
 
         driver = driver_version()
         return {
-            "gpu": describe(self._number)["name"],
-            "driver": _dotted(driver) if driver else None,
+            "gpu": describe(self._number)["gpu"],
+            "driver": driver_release(),
+            "cuda": _dotted(driver) if driver else None,
             "cupy": cupy.__version__,
             "nvrtc": _dotted(nvrtc.version()),
         }

@@ -11,7 +11,8 @@ import traceback
 from contextlib import nullcontext
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+TESTS = Path(__file__).parents[1]
+sys.path[:0] = [str(TESTS), str(TESTS.parent)]
 
 import harness
 from collect import all_cases
@@ -25,8 +26,9 @@ def main(arguments=None):
     if unknown:
         print(f"no such cases: {', '.join(sorted(unknown))}")
         return 2
-    if options.mode == "asan":
-        harness.GUARD = 0  # arrays begin and end where their memory does, and AddressSanitizer guards them
+    if options.mode == "asan" or options.device == "cuda":
+        harness.GUARD = 0  # arrays begin and end where their memory does, and the sanitizer guards them
+    harness.POISON = not options.unset
     failed = 0
     with backend_of(options) as backend:
         for case in cases:
@@ -60,6 +62,7 @@ def parse(arguments):
     parser.add_argument("ids", nargs="*", metavar="ID", help="of cases (default: all)")
     parser.add_argument("--device", choices=("emulated", "cuda"), default="emulated")
     parser.add_argument("--quick", action="store_true", help="the quick cases alone")
+    parser.add_argument("--unset", action="store_true", help="leave new arrays unset, for a sanitizer that looks at it")
     emulated = parser.add_argument_group("on the emulated device")
     emulated.add_argument("--mode", choices=("fast", "asan", "tsan"), default="fast")
     emulated.add_argument("--order", choices=("forward", "reverse", "random"), default="forward")
