@@ -9,10 +9,12 @@
 // Threads    naive: one an element of dx, n innermost.
 //            others: a block of 128 has 32 channels × 32 images × two 2×2 windows of dx side by side, see
 //            conv2d_tile.cuh; along the grid n innermost, then windows, then channels.
-// Versions   naive   every thread reads all of its gradients and weights from memory
-//            tiled   the forward product over dz with zeros around it and turned filters: dz is rebuilt once a block,
-//                    when its patch goes to shared memory
-//            long    sums of more than 4,096 terms: partial sums are added up
+// NaN        a weight that is not finite makes NaN also where its tap meets the zeros around dz, but by naive.
+// Versions   naive        every thread reads all of its gradients and weights from memory
+//            tiled        the forward product over dz with zeros around it and turned filters: dz is rebuilt once a
+//                         block, when its patch goes to shared memory; taps that meet zeros alone are left out
+//            vectorised   loads of four images or filters: N, K and `filters` multiples of 4
+//            long         sums of more than 4,096 terms: partial sums are added up
 
 #include "include/conv2d_gradient.cuh"
 #include "include/conv2d_tile.cuh"
@@ -27,27 +29,26 @@ extern "C" __global__ void conv2d_backward_data_naive(const float* __restrict__ 
   const unsigned n = index % N, w = index / N % W, h = index / N / W % H, c = index / N / W / H;
   const unsigned P = H - R + 1, Q = W - S + 1;
   const GradientOfSum dz = {gradient, kept, form, P, Q, N};
-  float sum = 0;
-  for (unsigned k = 0; k < K; ++k) {  // of rows, then of filters, so that no chain is long
-    float filter = 0;
-    for (unsigned r = 0; r < R; ++r) {
-      if (h < r || h - r >= P) continue;
-      float row = 0;
-      for (unsigned s = 0; s < S; ++s) {
-        if (w < s || w - s >= Q) continue;
-        row = fmaf(weight[((c * R + r) * S + s) * K + k], dz.at(k, h - r, w - s, n), row);
-      }
-      filter += row;
-    }
-    sum += filter;
-  }
-  dx[index] = sum;
+  dx[index] = sum_in_runs(0, K * R * S, 1, [&](float run, unsigned tap) {
+    const unsigned s = tap % S, r = tap / S % R, k = tap / S / R;
+    if (h < r || h - r >= P || w < s || w - s >= Q) return run;
+    return fmaf(weight[((c * R + r) * S + s) * K + k], dz.at(k, h - r, w - s, n), run);
+  });
 }
 
-template <bool LONG>
+// A turned tap r meets rows h + r − (R − 1) and h + r − (R − 1) + 1 of dz in a window from row h on; taps before the first
+// and from the end on meet nothing but the zeros around dz. Columns likewise.
+__device__ __forceinline__ unsigned first_tap(unsigned h, unsigned R) { return h + 2 < R ? R - 2 - h : 0; }
+
+__device__ __forceinline__ unsigned end_tap(unsigned h, unsigned H, unsigned R) {
+  return h >= H ? 0 : h + R > H ? H - h : R;
+}
+
+template <bool VECTORISED, bool LONG>
 __device__ __forceinline__ void backward_data_tile(const float* __restrict__ weight, const GradientOfSum& dz,
                                                    float* __restrict__ dx, unsigned C, unsigned H, unsigned W,
                                                    unsigned R, unsigned S, unsigned K, unsigned filters) {
+  constexpr unsigned WIDTH = VECTORISED ? 4 : 1, LINE = TILE_N / WIDTH;
   extern __shared__ __align__(16) float stage[];
   const unsigned N = dz.N, images = (N + TILE_N - 1) / TILE_N, rows = (H + 1) / 2;
   const unsigned pairs = ((W + 1) / 2 + WINDOWS - 1) / WINDOWS;
@@ -55,7 +56,11 @@ __device__ __forceinline__ void backward_data_tile(const float* __restrict__ wei
   const unsigned n0 = blockIdx.x % images * TILE_N, c0 = blockIdx.x / images / pairs / rows * TILE_CHANNELS;
   const TileThread me = tile_thread();
   const unsigned width = patch_width(S), height = patch_height(R), patch = height * width * TILE_N;
+  const unsigned filter = R * S * TILE_CHANNELS;  // floats of a filter's weights
   float* const weights = stage + filters * patch;
+
+  const unsigned w = w0 + 2 * me.window;
+  const Taps taps = {first_tap(h0, R), end_tap(h0, H, R), first_tap(w, S), end_tap(w, W, S)};
 
   WindowSums sums, total;
   sums.clear();
@@ -65,24 +70,33 @@ __device__ __forceinline__ void backward_data_tile(const float* __restrict__ wei
   for (unsigned k0 = 0; k0 < K; k0 += filters) {
     if (k0) __syncthreads();  // before this stage overwrites the last one
 #pragma unroll 1
-    for (unsigned row = threadIdx.x / TILE_N; row < filters * height * width; row += TILE_THREADS / TILE_N) {
-      const unsigned lane = threadIdx.x % TILE_N, n = n0 + lane, k = k0 + row / width / height;
+    for (unsigned row = threadIdx.x / LINE; row < filters * height * width; row += TILE_THREADS / LINE) {
+      const unsigned lane = threadIdx.x % LINE * WIDTH, n = n0 + lane, k = k0 + row / width / height;
       const unsigned h = h0 + row / width % height, w = w0 + row % width;  // p + R − 1 and q + S − 1
       const bool inside = k < K && n < N && h >= R - 1 && h < H && w >= S - 1 && w < W;
-      stage[row * TILE_N + lane] = inside ? dz.at(k, h - (R - 1), w - (S - 1), n) : 0.0f;
+      dz.copy<WIDTH>(stage + row * TILE_N + lane, inside, k, h - (R - 1), w - (S - 1), n);
     }
 #pragma unroll 1
-    for (unsigned at = threadIdx.x; at < filters * R * S * TILE_CHANNELS; at += TILE_THREADS) {
-      const unsigned k = at % filters, c = at / filters % TILE_CHANNELS, tap = at / filters / TILE_CHANNELS;
+    for (unsigned at = threadIdx.x; at < filters / WIDTH * filter; at += TILE_THREADS) {
+      const unsigned c = at % TILE_CHANNELS, k = at / TILE_CHANNELS % (filters / WIDTH) * WIDTH;
+      const unsigned tap = at / TILE_CHANNELS / (filters / WIDTH);
       const bool inside = k0 + k < K && c0 + c < C;
-      weights[(k * R * S + R * S - 1 - tap) * TILE_CHANNELS + c] =
-          inside ? weight[((c0 + c) * R * S + tap) * K + k0 + k] : 0.0f;
+      const float* from = weight + ((c0 + c) * R * S + tap) * K + k0 + k;
+      float* to = weights + k * filter + (R * S - 1 - tap) * TILE_CHANNELS + c;
+      if constexpr (VECTORISED) {
+        const float4 four = inside ? load4(from) : make_float4(0, 0, 0, 0);
+        to[0] = four.x;
+        to[filter] = four.y;
+        to[2 * filter] = four.z;
+        to[3 * filter] = four.w;
+      } else {
+        to[0] = inside ? *from : 0.0f;
+      }
     }
     __syncthreads();
 #pragma unroll 1
     for (unsigned k = 0; k < filters; ++k)
-      sums.accumulate(stage + k * patch + 2 * me.window * TILE_N + me.n,
-                      weights + k * R * S * TILE_CHANNELS + me.channel, R, S);
+      sums.accumulate(stage + k * patch + 2 * me.window * TILE_N + me.n, weights + k * filter + me.channel, S, taps);
     terms += filters * R * S;
     if (LONG && terms + filters * R * S > LONGEST_CHAIN) {
       total.add(sums);
@@ -100,7 +114,7 @@ __device__ __forceinline__ void backward_data_tile(const float* __restrict__ wei
     for (unsigned position = 0; position < 4; ++position) {
       const unsigned h = h0 + position / 2, w = w0 + 2 * me.window + position % 2;
       if (c < C && h < H && w < W)
-        store_up_to_4<false>(dx + ((c * H + h) * W + w) * N + n, sums.at[channel][position], count);
+        store_up_to_4<VECTORISED>(dx + ((c * H + h) * W + w) * N + n, sums.at[channel][position], count);
     }
   }
 }
@@ -111,7 +125,16 @@ extern "C" __global__ void __launch_bounds__(TILE_THREADS)
                                unsigned W, unsigned N, unsigned R, unsigned S, unsigned K, unsigned form,
                                unsigned filters) {
   const GradientOfSum dz = {gradient, kept, form, H - R + 1, W - S + 1, N};
-  backward_data_tile<false>(weight, dz, dx, C, H, W, R, S, K, filters);
+  backward_data_tile<false, false>(weight, dz, dx, C, H, W, R, S, K, filters);
+}
+
+extern "C" __global__ void __launch_bounds__(TILE_THREADS)
+    conv2d_backward_data_vectorised(const float* __restrict__ weight, const float* __restrict__ gradient,
+                                    const void* __restrict__ kept, float* __restrict__ dx, unsigned C, unsigned H,
+                                    unsigned W, unsigned N, unsigned R, unsigned S, unsigned K, unsigned form,
+                                    unsigned filters) {
+  const GradientOfSum dz = {gradient, kept, form, H - R + 1, W - S + 1, N};
+  backward_data_tile<true, false>(weight, dz, dx, C, H, W, R, S, K, filters);
 }
 
 extern "C" __global__ void __launch_bounds__(TILE_THREADS)
@@ -119,5 +142,5 @@ extern "C" __global__ void __launch_bounds__(TILE_THREADS)
                               const void* __restrict__ kept, float* __restrict__ dx, unsigned C, unsigned H, unsigned W,
                               unsigned N, unsigned R, unsigned S, unsigned K, unsigned form, unsigned filters) {
   const GradientOfSum dz = {gradient, kept, form, H - R + 1, W - S + 1, N};
-  backward_data_tile<true>(weight, dz, dx, C, H, W, R, S, K, filters);
+  backward_data_tile<false, true>(weight, dz, dx, C, H, W, R, S, K, filters);
 }

@@ -65,17 +65,10 @@ extern "C" __global__ void conv2d_forward_naive(const float* __restrict__ x, con
   for (unsigned position = 0; position < 4; ++position) {
     if (!here.has(position)) continue;
     const unsigned p = 2 * here.i + position / 2, q = 2 * here.j + position % 2;
-    float sum = 0;
-    for (unsigned c = 0; c < C; ++c) {  // of rows, then of channels, so that no chain is long
-      float channel = 0;
-      for (unsigned r = 0; r < R; ++r) {
-        float row = 0;
-        for (unsigned s = 0; s < S; ++s)
-          row = fmaf(weight[((c * R + r) * S + s) * K + here.k], x[((c * H + p + r) * W + q + s) * N + n], row);
-        channel += row;
-      }
-      sum += channel;
-    }
+    const float sum = sum_in_runs(0, C * R * S, 1, [&](float run, unsigned tap) {
+      const unsigned s = tap % S, r = tap / S % R, c = tap / S / R;
+      return fmaf(weight[tap * K + here.k], x[((c * H + p + r) * W + q + s) * N + n], run);
+    });
     z[position] = sum + bias[here.sum_offset(position)];
     if (form != POOL) y[here.sum_offset(position) * N + n] = activated(z[position], form);
   }
@@ -131,6 +124,7 @@ __device__ __forceinline__ void forward_tile(const float* __restrict__ x, const 
   const unsigned n0 = blockIdx.x % images * TILE_N, k0 = blockIdx.x / images / pairs / rows * TILE_CHANNELS;
   const Stage<VECTORISED> stage = {x, weight, C, H, W, N, R, S, K, n0, 2 * i, 2 * j0, k0};
   const TileThread me = tile_thread();
+  const Taps taps = {0, R, 0, 2 * (j0 + me.window) < Q ? S : 0};  // none by a window beyond the last one
   const unsigned patch = stage.patch(), weights = R * S * TILE_CHANNELS, size = channels * (patch + weights);
 
   WindowSums sums, total;
@@ -151,7 +145,7 @@ __device__ __forceinline__ void forward_tile(const float* __restrict__ x, const 
 #pragma unroll 1
     for (unsigned c = 0; c < channels; ++c)
       sums.accumulate(from + c * patch + 2 * me.window * TILE_N + me.n,
-                      from + channels * patch + c * weights + me.channel, R, S);
+                      from + channels * patch + c * weights + me.channel, S, taps);
     terms += channels * R * S;
     if (LONG && terms + channels * R * S > LONGEST_CHAIN) {
       total.add(sums);

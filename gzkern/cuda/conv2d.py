@@ -26,11 +26,13 @@ FORWARD = {
 BACKWARD_DATA = {
     "naive": Kernel("conv2d_backward_data", "conv2d_backward_data_naive"),
     "tiled": Kernel("conv2d_backward_data", "conv2d_backward_data_tiled"),
+    "vectorised": Kernel("conv2d_backward_data", "conv2d_backward_data_vectorised"),
     "long": Kernel("conv2d_backward_data", "conv2d_backward_data_long"),
 }
 BACKWARD_WEIGHTS = {
     "naive": Kernel("conv2d_backward_weights", "conv2d_backward_weights_naive"),
     "tiled": Kernel("conv2d_backward_weights", "conv2d_backward_weights_tiled"),
+    "vectorised": Kernel("conv2d_backward_weights", "conv2d_backward_weights_vectorised"),
 }
 BACKWARD_WEIGHTS_SUM = Kernel("conv2d_backward_weights", "conv2d_backward_weights_sum")
 BACKWARD_BIAS = {
@@ -41,10 +43,11 @@ BACKWARD_BIAS = {
 _FORMS = {"plain": np.uint32(0), "relu": np.uint32(1), "pool": np.uint32(2)}  # as in conv2d_gradient.cuh
 _KEPT = {"relu": "y", "pool": "code"}
 _CHANNELS, _IMAGES, _WINDOWS, _THREADS = 32, 32, 2, 128  # of a block, see conv2d_tile.cuh
-_ROWS, _FILTERS = 64, 32  # of a block of backward_weights
+_ROWS, _FILTERS = 128, 32  # of a block of backward_weights
 _SHARED, _MOST_SHARED = 56 * 1024, 227 * 1024  # bytes a block: four blocks a multiprocessor; one
 _LONGEST_CHAIN = 4096  # additions one after the other
 _BLOCKS = 512  # keep any GPU busy
+_BY_SPEED = ("naive", "long", "tiled", "vectorised")
 
 
 @dataclass(frozen=True)
@@ -126,45 +129,39 @@ def convolve(x: Any, weight: Any, bias: Any, form: str, version: str | None = No
     sizes = _sizes(x, weight)
     check.shape("conv2d", "bias", bias, (sizes.K, sizes.P, sizes.Q))
     _require_form(form)
-    if version == "vectorised" and (sizes.N % 4 or sizes.K % 4):
-        raise InputError(
-            f"conv2d: version 'vectorised' needs multiples of 4 images and filters, got {sizes.N} and {sizes.K}"
-        )
-    version = version or forward_version(sizes)
-    kernel = choose("conv2d", FORWARD, version)
+    version = forward_version(sizes, version)
     shape = sizes.output(form)
     require_size("conv2d", "y", shape)
     y = backend.empty(shape)
     code = backend.empty(shape if form == "pool" else (0,), np.uint8)
     geometry, stage = forward_geometry(sizes, version)
     arguments = (x, weight, bias, y, code, *sizes.arguments(), _FORMS[form])
-    kernel(backend, geometry, *arguments, *stage)
+    FORWARD[version](backend, geometry, *arguments, *stage)
     return y, code if form == "pool" else None
 
 
 def backward_data(weight: Any, gradient: Any, kept: Any, form: str, sizes: Sizes, version: str | None = None) -> Any:
     """dx (C, H, W, N) from weight (C, R, S, K), the gradient of y and what its form keeps."""
     backend = _require_gradient(sizes, form, gradient, kept, weight=weight)
-    version = version or backward_data_version(sizes)
-    kernel = choose("conv2d", BACKWARD_DATA, version)
+    version = backward_data_version(sizes, version)
     shape = (sizes.C, sizes.H, sizes.W, sizes.N)
     require_size("conv2d", "dx", shape)
     dx = backend.empty(shape)
     geometry, stage = backward_data_geometry(sizes, version)
     arguments = (weight, gradient, _placed(kept, gradient), dx, *sizes.arguments(), _FORMS[form])
-    kernel(backend, geometry, *arguments, *stage)
+    BACKWARD_DATA[version](backend, geometry, *arguments, *stage)
     return dx
 
 
-def backward_weights(x: Any, gradient: Any, kept: Any, form: str, sizes: Sizes, version: str = "tiled") -> Any:
+def backward_weights(x: Any, gradient: Any, kept: Any, form: str, sizes: Sizes, version: str | None = None) -> Any:
     """dweight (C, R, S, K) from x (C, H, W, N), the gradient of y and what its form keeps."""
     backend = _require_gradient(sizes, form, gradient, kept, x=x)
-    kernel = choose("conv2d", BACKWARD_WEIGHTS, version)
+    version = backward_weights_version(sizes, version)
     shape = (sizes.C, sizes.R, sizes.S, sizes.K)
     parts, steps = backward_weights_parts(sizes)
     require_size("conv2d", "the partial sums of dweight", (parts, *shape))
     partial = backend.empty((parts, *shape))
-    kernel(
+    BACKWARD_WEIGHTS[version](
         backend,
         backward_weights_geometry(sizes, version),
         *(x, gradient, _placed(kept, gradient), partial),
@@ -196,20 +193,21 @@ def backward_bias(gradient: Any, kept: Any, form: str, sizes: Sizes, version: st
     return dbias
 
 
-def forward_version(sizes: Sizes) -> str:
-    """The fastest version of the forward pass that fits."""
-    if 2 * _stage_bytes(sizes) > _MOST_SHARED:
-        return "naive"
-    if sizes.C * sizes.R * sizes.S > _LONGEST_CHAIN:
-        return "long"
-    return "tiled" if sizes.N % 4 or sizes.K % 4 else "vectorised"
+def forward_version(sizes: Sizes, version: str | None = None) -> str:
+    """The version of the forward pass that is asked for; None: the fastest that fits the sizes."""
+    return _chosen(version, _fitting(sizes, sizes.C, 2 * _stage_bytes(sizes)))
 
 
-def backward_data_version(sizes: Sizes) -> str:
-    """The fastest version of the gradient of x that fits."""
-    if _stage_bytes(sizes) > _MOST_SHARED:
-        return "naive"
-    return "long" if sizes.K * sizes.R * sizes.S > _LONGEST_CHAIN else "tiled"
+def backward_data_version(sizes: Sizes, version: str | None = None) -> str:
+    """The version of the gradient of x that is asked for; None: the fastest that fits the sizes."""
+    fits = _fitting(sizes, sizes.K, _stage_bytes(sizes))
+    fits["vectorised"] &= 4 * _stage_bytes(sizes) <= _MOST_SHARED
+    return _chosen(version, fits)
+
+
+def backward_weights_version(sizes: Sizes, version: str | None = None) -> str:
+    """The version of the gradient of the weights that is asked for; None: the fastest that fits the sizes."""
+    return _chosen(version, {"naive": True, "tiled": True, "vectorised": sizes.N % 4 == 0})
 
 
 def forward_geometry(sizes: Sizes, version: str) -> tuple[Geometry, tuple[np.uint32, ...]]:
@@ -225,7 +223,7 @@ def backward_data_geometry(sizes: Sizes, version: str) -> tuple[Geometry, tuple[
     """Launch of the gradient of x, and the filters of a stage where the version has stages."""
     if version == "naive":
         return elementwise(sizes.C * sizes.H * sizes.W * sizes.N), ()
-    filters = _stage_channels(sizes, sizes.K, stages=1)
+    filters = _stage_channels(sizes, sizes.K, stages=1, multiple=4 if version == "vectorised" else 1)
     return _tiles(sizes, (pool_extent(sizes.H), pool_extent(sizes.W)), sizes.C, filters), (np.uint32(filters),)
 
 
@@ -261,10 +259,31 @@ def _stage_bytes(sizes: Sizes) -> int:
     return 4 * (patch * _IMAGES + sizes.R * sizes.S * _CHANNELS)
 
 
-def _stage_channels(sizes: Sizes, total: int, stages: int) -> int:
+def _stage_channels(sizes: Sizes, total: int, stages: int, multiple: int = 1) -> int:
     """As many channels a stage as leave room for four blocks, but not so many that the last stage is mostly empty."""
-    most = max(1, _SHARED // (stages * _stage_bytes(sizes)))
-    return min(range(1, most + 1), key=lambda channels: (ceil_div(total, channels) * channels, -channels))
+    most = max(multiple, _SHARED // (stages * _stage_bytes(sizes)))
+    choices = range(multiple, most + 1, multiple)
+    return min(choices, key=lambda channels: (ceil_div(total, channels) * channels, -channels))
+
+
+def _fitting(sizes: Sizes, channels: int, shared: int) -> dict[str, bool]:
+    """Which versions take sums over so many channels, with so many bytes of shared memory for a stage or two."""
+    staged, short = shared <= _MOST_SHARED, channels * sizes.R * sizes.S <= _LONGEST_CHAIN
+    aligned = sizes.N % 4 == sizes.K % 4 == 0
+    return {"naive": True, "tiled": staged and short, "vectorised": staged and short and aligned, "long": staged}
+
+
+def _chosen(version: str | None, fits: dict[str, bool]) -> str:
+    fitting = [name for name in fits if fits[name]]
+    if version is None:
+        return max(fitting, key=_BY_SPEED.index)
+    if version not in fitting:
+        raise InputError(
+            f"conv2d: version is {version!r}, expected {' or '.join(fitting)} for these sizes; vectorised takes "
+            f"multiples of 4 images and filters, tiled sums of {_LONGEST_CHAIN} terms, long filters that fit in "
+            "shared memory"
+        )
+    return version
 
 
 def _placed(kept: Any, gradient: Any) -> Any:

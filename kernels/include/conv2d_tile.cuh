@@ -25,6 +25,11 @@ __device__ __forceinline__ TileThread tile_thread() {
   return {4 * (t % LANES), 4 * (t / LANES % (TILE_CHANNELS / 4)), t / (LANES * TILE_CHANNELS / 4)};
 }
 
+// Which rows and columns of the filters a sum takes.
+struct Taps {
+  unsigned r, r_end, s, s_end;
+};
+
 // Four channels × four positions (bit 1: row, bit 0: column) × four images.
 struct WindowSums {
   float4 at[4][4];
@@ -44,14 +49,16 @@ struct WindowSums {
   }
 
   // One channel of a stage: `patch` at the thread's window and images, `weights` at its channels.
-  __device__ __forceinline__ void accumulate(const float* patch, const float* weights, unsigned R, unsigned S) {
+  __device__ __forceinline__ void accumulate(const float* patch, const float* weights, unsigned S, Taps taps) {
     const unsigned row = patch_width(S) * TILE_N;
-    for (unsigned r = 0; r < R; ++r, patch += row) {
-      float4 left[2] = {load4(patch), load4(patch + row)};
-      const float* column = patch + TILE_N;
-      for (unsigned s = 0; s < S; ++s, column += TILE_N, weights += TILE_CHANNELS) {
+    for (unsigned r = taps.r; r < taps.r_end; ++r) {
+      const float* column = patch + r * row + taps.s * TILE_N;
+      const float* from = weights + (r * S + taps.s) * TILE_CHANNELS;
+      float4 left[2] = {load4(column), load4(column + row)};
+      for (unsigned s = taps.s; s < taps.s_end; ++s, from += TILE_CHANNELS) {
+        column += TILE_N;
         const float4 right[2] = {load4(column), load4(column + row)};
-        const float4 w = load4(weights);
+        const float4 w = load4(from);
         const float weight[4] = {w.x, w.y, w.z, w.w};
 #pragma unroll
         for (int k = 0; k < 4; ++k) {

@@ -1,6 +1,7 @@
 """Cases of kernels/conv2d_*.cu."""
 
-from functools import partial
+from functools import cache, partial
+from unittest import mock
 
 import numpy as np
 from harness import Case
@@ -25,12 +26,13 @@ SHAPES = [
     ((2, 5, 5, 0, 3, 3, 4), "pool"),
     # the published network's layers: their channels and filters, fewer positions and images
     ((3, 13, 10, 20, 6, 6, 32), "pool"),
-    ((32, 8, 8, 12, 5, 5, 64), "pool"),
-    ((64, 5, 4, 16, 3, 3, 128), "relu"),
-    ((128, 4, 4, 8, 3, 3, 128), "pool"),
+    ((32, 7, 8, 8, 5, 5, 64), "pool"),
+    ((64, 4, 5, 8, 3, 3, 128), "relu"),
+    ((128, 4, 3, 8, 3, 3, 128), "pool"),
 ]
-LONG = [((460, 3, 3, 4, 3, 3, 3), "relu"), ((2, 3, 4, 6, 3, 3, 460), "plain")]  # more than 4,096 terms of a sum
+LONG = [((920, 3, 3, 4, 3, 3, 3), "relu"), ((2, 3, 4, 6, 3, 3, 920), "plain")]  # more than twice 4,096 terms of a sum
 MANY_IMAGES = ((1, 3, 3, 4500, 2, 2, 2), "pool")
+MANY_STEPS = ((2, 4, 3, 40, 2, 2, 4), "pool")  # of one part of the gradient of the weights
 
 
 def normal(*shape, seed=0):
@@ -51,8 +53,10 @@ def wide(inputs):
     return {name: a.astype(np.float64) if a.dtype == np.float32 else a for name, a in inputs.items()}
 
 
-def terms_of(weight):
-    return weight[..., 0].size + 1
+def aligned(shape, name):
+    """Whether a vectorised version takes it: multiples of 4 images and, where filters are read by fours, of filters."""
+    _, _, _, N, _, _, K = shape
+    return N % 4 == 0 and (name == "weights" or K % 4 == 0)
 
 
 def flags(form):
@@ -67,12 +71,19 @@ def windows(z, fill):
     return np.stack([padded[:, corner // 2 :: 2, corner % 2 :: 2] for corner in range(4)])
 
 
-def check_forward(inputs, results, form):
+@cache
+def exact_sums(shape):
+    """The sums before ReLU and pool in float64, and how far off float32 may be."""
+    inputs = wide(layer(shape))
+    z, _ = oracle.forward_oracle(*inputs.values(), activate=False, pool=False)
+    squares, _ = oracle.forward_oracle(*(a**2 for a in inputs.values()), activate=False, pool=False)
+    C, _, _, _, R, S, _ = shape
+    return z, 4 * UNIT * np.sqrt(C * R * S + 1) * np.sqrt(squares)
+
+
+def check_forward(inputs, results, shape, form):
     """y within the error rule; the code byte where no two candidates are closer than rounding."""
-    exact = wide(inputs)
-    z, _ = oracle.forward_oracle(*exact.values(), activate=False, pool=False)
-    squares, _ = oracle.forward_oracle(*(a**2 for a in exact.values()), activate=False, pool=False)
-    bound = 4 * UNIT * np.sqrt(terms_of(inputs["weight"])) * np.sqrt(squares)
+    z, bound = exact_sums(shape)
     y, code = results
     if form != "pool":
         assert code is None
@@ -114,14 +125,14 @@ def forward_cases():
     for version in conv2d.FORWARD:
         kernel = f"conv2d_forward_{version}"
         for shape, form in [*SHAPES, *(LONG[:1] if version in ("naive", "long") else [])]:
-            if version == "vectorised" and (shape[3] % 4 or shape[6] % 4):
+            if version == "vectorised" and not aligned(shape, "forward"):
                 continue
             yield Case(
                 kernel,
                 f"{'x'.join(map(str, shape))}-{form}",
                 partial(layer, shape),
                 partial(conv2d.convolve, form=form, version=version),
-                partial(check_forward, form=form),
+                partial(check_forward, shape=shape, form=form),
                 quick=(shape, form) in QUICK,
                 shared=version != "naive",
             )
@@ -137,30 +148,60 @@ def forward_cases():
                    partial(check_exact, form="pool"))  # fmt: skip
 
 
-def gradients(shape, form, arrays):
-    """The named arrays of a backward pass: y and code are the oracle's, of a forward pass."""
-    inputs = layer(shape)
+@cache
+def backward_arrays(shape, form, draw=normal):
+    """What a backward pass is given: y and code are the oracle's, of a forward pass."""
+    inputs = layer(shape, draw)
     y, code = oracle.forward_oracle(*wide(inputs).values(), **flags(form))
-    available = {**inputs, "gradient": normal(*y.shape, seed=3)}
-    if form != "plain":
-        available["kept"] = code if form == "pool" else y.astype(np.float32)
-    return {name: available[name] for name in (*arrays, "gradient", "kept") if name in available}
+    kept = {"plain": None, "relu": y.astype(np.float32), "pool": code}[form]
+    return {**inputs, "gradient": draw(*y.shape, seed=3), "kept": kept}
+
+
+def gradients(shape, form, arrays, draw=normal):
+    available = backward_arrays(shape, form, draw)
+    return {name: available[name] for name in (*arrays, "gradient", "kept") if available[name] is not None}
+
+
+def exact_backward(x, weight, gradient, kept, form):
+    y, code = (None, kept) if form == "pool" else (kept, None)
+    return oracle.backward_oracle(x, weight, y, code, gradient, activate=form != "plain")
+
+
+@cache
+def exact_gradients(shape, form):
+    """The three gradients in float64, and their sums of squared products."""
+    exact = {name: wide({name: a})[name] for name, a in backward_arrays(shape, form).items() if a is not None}
+    kept = exact.get("kept")
+    return tuple(
+        exact_backward(exact["x"] ** power, exact["weight"] ** power, exact["gradient"] ** power, kept, form)
+        for power in (1, 2)
+    )
 
 
 def check_gradient(inputs, results, shape, form, which):
-    """Against the float64 oracle, which needs all arrays; what the pass does not read is zero."""
-    C, H, W, N, R, S, K = shape
-    exact = {"x": np.zeros((C, H, W, N)), "weight": np.zeros((C, R, S, K)), **wide(inputs)}
-    kept = exact.get("kept")
-    y, code = (None, kept) if form == "pool" else (kept, None)
-    activate = form != "plain"
-    references, squares = (
-        oracle.backward_oracle(exact["x"] ** power, exact["weight"] ** power, y, code, exact["gradient"] ** power,
-                               activate=activate)
-        for power in (1, 2)
-    )  # fmt: skip
+    references, squares = exact_gradients(shape, form)
+    _, H, W, N, R, S, K = shape
     terms = (K * R * S, (H - R + 1) * (W - S + 1) * N, N)[which]
     return assert_within_error_rule(results[0], references[which], squares[which], terms)
+
+
+def nan_gradients(shape, form, arrays):
+    """Small integers, with NaN in the gradient and in y: NaN of y lets the gradient pass, a code of 0 stops NaN."""
+    inputs = {name: a.copy() for name, a in gradients(shape, form, arrays, small_integers).items()}
+    inputs["gradient"][0].flat[::37] = np.nan
+    if form == "relu":
+        inputs["kept"][1].flat[::23] = np.nan
+    return inputs
+
+
+def check_nan_gradient(inputs, results, shape, form, which):
+    """What the pass does not read is replaced by zeros in the oracle, which needs all arrays."""
+    C, H, W, N, R, S, K = shape
+    exact = {"x": np.zeros((C, H, W, N)), "weight": np.zeros((C, R, S, K)), "kept": None, **wide(inputs)}
+    np.testing.assert_array_equal(results[0], exact_backward(**exact, form=form)[which])
+    assert np.isnan(results[0]).any()
+    assert not np.isnan(results[0]).all()
+    return 0.0
 
 
 def backward_cases():
@@ -173,20 +214,50 @@ def backward_cases():
         for version in versions:
             extra = LONG[1:] if name == "data" and version in ("naive", "long") else []
             extra += [MANY_IMAGES] if name != "data" else []
+            kernel = f"conv2d_backward_{name}_{version}"
+            shared = name != "bias" and version != "naive"
             for shape, form in [*SHAPES, *extra]:
+                if version == "vectorised" and not aligned(shape, name):
+                    continue
                 yield Case(
-                    f"conv2d_backward_{name}_{version}",
+                    kernel,
                     f"{'x'.join(map(str, shape))}-{form}",
                     partial(gradients, shape, form, arrays),
                     partial(_call, binding, form=form, sizes=conv2d.Sizes(*shape), version=version),
                     partial(check_gradient, shape=shape, form=form, which=which),
                     quick=(shape, form) in QUICK,
-                    shared=name != "bias" and version != "naive",
+                    shared=shared,
+                )
+            if name == "weights":
+                shape, form = MANY_STEPS
+                yield Case(
+                    kernel,
+                    "one-part",
+                    partial(gradients, shape, form, arrays),
+                    partial(_call_in_one_part, form=form, sizes=conv2d.Sizes(*shape), version=version),
+                    partial(check_gradient, shape=shape, form=form, which=which),
+                    quick=shared,
+                    shared=shared,
+                )
+            for form in ("plain", "relu", "pool"):
+                shape = (3, 6, 5, 12, 3, 2, 8)
+                yield Case(
+                    kernel,
+                    f"nan-{form}",
+                    partial(nan_gradients, shape, form, arrays),
+                    partial(_call, binding, form=form, sizes=conv2d.Sizes(*shape), version=version),
+                    partial(check_nan_gradient, shape=shape, form=form, which=which),
                 )
 
 
 def _call(binding, *, kept=None, **arguments):
     return binding(kept=kept, **arguments)
+
+
+def _call_in_one_part(**arguments):
+    """Small sizes are cut into parts of one step, which shows nothing of how one step follows another."""
+    with mock.patch.object(conv2d, "_BLOCKS", 1):
+        return conv2d.backward_weights(**arguments)
 
 
 def sum_cases():

@@ -6,6 +6,7 @@ import pytest
 from gzkern.cpu import conv2d as oracle
 from gzkern.cuda import conv2d
 from gzkern.cuda.conv2d import Sizes
+from gzkern.errors import InputError
 
 LAYERS = {  # of the published network at batch 16
     "conv1": Sizes(3, 45, 45, 256, 6, 6, 32),
@@ -39,24 +40,83 @@ def test_the_layers_of_the_network_forward(name, blocks, channels):
 @pytest.mark.parametrize("name", LAYERS)
 def test_the_layers_of_the_network_backward(name):
     sizes = LAYERS[name]
-    assert conv2d.backward_data_version(sizes) == "tiled"
-    geometry, (staged,) = conv2d.backward_data_geometry(sizes, "tiled")
-    assert sizes.K % staged == 0
+    assert conv2d.backward_data_version(sizes) == conv2d.backward_weights_version(sizes) == "vectorised"
+    geometry, (staged,) = conv2d.backward_data_geometry(sizes, "vectorised")
+    assert sizes.K % staged == staged % 4 == 0
     assert geometry.shared <= 56 * 1024
     parts, steps = conv2d.backward_weights_parts(sizes)
     assert steps * 32 <= 4096
     assert (parts - 1) * steps < sizes.P * sizes.Q * 8 <= parts * steps
-    blocks = conv2d.backward_weights_geometry(sizes, "tiled").grid[0]
+    blocks = conv2d.backward_weights_geometry(sizes, "vectorised").grid[0]
     assert blocks >= 256, "too few for the multiprocessors of a large GPU"
 
 
-def test_the_version_follows_from_the_sizes():
-    aligned = LAYERS["conv3"]
-    assert conv2d.forward_version(Sizes(64, 8, 8, 255, 3, 3, 128)) == "tiled"
-    assert conv2d.forward_version(Sizes(64, 8, 8, 256, 3, 3, 126)) == "tiled"
-    assert conv2d.forward_version(Sizes(456, 8, 8, 256, 3, 3, 128)) == "long"
-    assert conv2d.backward_data_version(Sizes(64, 8, 8, 256, 3, 3, 456)) == "long"
-    assert conv2d.forward_version(aligned) == "vectorised"
+# C, H, W, N, R, S, K, and the versions of the forward pass, the gradient of x and that of the weights.
+@pytest.mark.parametrize(
+    ("sizes", "versions"),
+    [
+        ((64, 8, 8, 256, 3, 3, 128), ("vectorised", "vectorised", "vectorised")),
+        ((64, 8, 8, 255, 3, 3, 128), ("tiled", "tiled", "tiled")),
+        ((64, 8, 8, 256, 3, 3, 126), ("tiled", "tiled", "vectorised")),
+        ((456, 8, 8, 256, 3, 3, 128), ("long", "vectorised", "vectorised")),
+        ((64, 8, 8, 256, 3, 3, 456), ("vectorised", "long", "vectorised")),
+        ((1, 15, 15, 256, 14, 14, 4), ("vectorised", "vectorised", "vectorised")),
+        ((1, 15, 15, 256, 15, 15, 4), ("vectorised", "tiled", "vectorised")),  # too large for four filters a stage
+        ((1, 30, 30, 256, 21, 21, 4), ("naive", "tiled", "vectorised")),  # for two stages
+        ((1, 30, 30, 256, 29, 29, 4), ("naive", "tiled", "vectorised")),
+        ((1, 30, 30, 256, 30, 30, 4), ("naive", "naive", "vectorised")),  # for one
+        ((1, 60, 60, 4, 60, 60, 4), ("naive", "naive", "vectorised")),
+        ((0, 5, 5, 0, 3, 3, 0), ("vectorised", "vectorised", "vectorised")),
+    ],
+)
+def test_the_version_follows_from_the_sizes(sizes, versions):
+    sizes = Sizes(*sizes)
+    choices = (conv2d.forward_version, conv2d.backward_data_version, conv2d.backward_weights_version)
+    assert tuple(choice(sizes) for choice in choices) == versions
+    for choice, version in zip(choices, versions, strict=True):
+        assert choice(sizes, version) == version
+        assert choice(sizes, "naive") == "naive"
+    for geometry, version in zip((conv2d.forward_geometry, conv2d.backward_data_geometry), versions, strict=False):
+        assert geometry(sizes, version)[0].shared <= 227 * 1024
+
+
+@pytest.mark.parametrize(
+    ("choice", "sizes", "version", "message"),
+    [
+        (conv2d.forward_version, (64, 8, 8, 255, 3, 3, 128), "vectorised", "expected naive or tiled or long for these"),
+        (conv2d.backward_data_version, (64, 8, 8, 256, 3, 3, 126), "vectorised", "expected naive or tiled or long"),
+        (conv2d.backward_weights_version, (64, 8, 8, 255, 3, 3, 128), "vectorised", "expected naive or tiled for"),
+        (conv2d.forward_version, (456, 8, 8, 256, 3, 3, 128), "tiled", "expected naive or long"),
+        (conv2d.backward_data_version, (64, 8, 8, 256, 3, 3, 456), "vectorised", "expected naive or long"),
+        (conv2d.forward_version, (1, 60, 60, 4, 60, 60, 4), "long", "expected naive for these sizes"),
+    ],
+)
+def test_a_version_that_does_not_fit_is_refused(choice, sizes, version, message):
+    with pytest.raises(InputError, match=message):
+        choice(Sizes(*sizes), version)
+
+
+@pytest.mark.parametrize("total", [0, 1, 4, 12, 20, 37, 64, 128, 460])
+@pytest.mark.parametrize("extent", [1, 3, 5, 6, 13])
+def test_a_stage_has_as_many_channels_as_fit(total, extent):
+    sizes = Sizes(1, extent, extent, 4, extent, extent, 1)
+    for stages, multiple in ((1, 1), (1, 4), (2, 1)):
+        channels = conv2d._stage_channels(sizes, total, stages, multiple)
+        assert channels > 0
+        assert channels % multiple == 0
+        assert channels == multiple or stages * channels * conv2d._stage_bytes(sizes) <= 56 * 1024
+        assert -(-total // channels) * channels <= -(-total // multiple) * multiple, "empty channels"
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1, 1, 1, 1), (2, 5, 5, 0, 3, 3, 4), (3, 45, 45, 4096, 6, 6, 32),
+                                   (1, 3, 3, 4500, 2, 2, 2), (512, 9, 9, 33, 3, 3, 512)])  # fmt: skip
+def test_parts_of_the_gradient_of_the_weights(shape):
+    sizes = Sizes(*shape)
+    parts, steps = conv2d.backward_weights_parts(sizes)
+    all_steps = sizes.P * sizes.Q * -(-sizes.N // 32)
+    assert 1 <= steps * 32 <= 4096, "a chain of additions"
+    assert parts * steps >= all_steps
+    assert parts == 1 or (parts - 1) * steps < all_steps, "a part without terms"
 
 
 @pytest.mark.gxx
