@@ -85,12 +85,11 @@ def example_batch(config: Config) -> tuple[np.ndarray, np.ndarray]:
 
 def gzkern_engine(config: Config, device: str, threads: int) -> Engine:
     """This project; threads are those of the CPU."""
-    from gzkern.device import set_threads
+    from gzkern.device import select, set_threads
     from gzkern.models.network import build_network
     from gzkern.nn.optimiser import Nesterov
 
-    if device == "cpu":
-        set_threads(threads)
+    set_threads(select(device), threads)
     network = build_network(config, device)
     optimiser = Nesterov(network.device, network.parameters, config.train.momentum)
     crops, targets = example_batch(config)

@@ -1,7 +1,8 @@
 """The README's table of kernels and their proofs, from what the tests recorded.
 
 make test-all                     records benchmarks/results/kernels_emulated.json
-python -m benchmarks.gpu_check    records kernels.json in its folder; keep it as benchmarks/results/kernels_cuda.json
+python -m benchmarks.gpu_check    records kernels.json and gpu_check.json in its folder; keep them in
+                                  benchmarks/results, the first as kernels_cuda.json
 python -m benchmarks.kernel_table writes the table into README.md, between its marks
 """
 
@@ -24,10 +25,9 @@ SANITIZERS = {"asan": "ASan + UBSan", "tsan": "TSan"}
 def main() -> int:
     """Rewrite the table in README.md; 2 if there is nothing to write it from."""
     emulated = _read(RESULTS / "kernels_emulated.json")
-    if emulated is None:
-        print(
-            "benchmarks.kernel_table: no benchmarks/results/kernels_emulated.json; run make test-all", file=sys.stderr
-        )
+    reason = _unusable(emulated)
+    if emulated is None or reason:
+        print(f"benchmarks.kernel_table: {reason}; run make test-all", file=sys.stderr)
         return 2
     readme = ROOT / "README.md"
     text = readme.read_text(encoding="utf-8")
@@ -53,6 +53,17 @@ def render(emulated: dict[str, Any], cuda: dict[str, Any] | None) -> str:
             lines.append(f"| `{kernel}` | {cpu} | {columns[0]} | {cuda_column} | {_sanitizers(rows, kernel)} |")
     lines += ["", _provenance(emulated, cuda)]
     return "\n".join(lines)
+
+
+def _unusable(recorded: dict[str, Any] | None) -> str | None:
+    """Why no table is made of this."""
+    if recorded is None:
+        return "nothing is recorded yet"
+    if recorded["failed"]:
+        return f"{recorded['failed']} tests failed when this was recorded"
+    proved = {row["kernel"] for row in recorded["rows"] if row["proof"] == "float64"}
+    lacking = {kernel for stem in source.stems() for kernel in source.load(stem).kernels} - proved
+    return f"recorded without {', '.join(sorted(lacking))}" if lacking else None
 
 
 def _select(rows: Sequence[dict[str, Any]], kernel: str, device: str, proof: str) -> list[dict[str, Any]]:
@@ -86,7 +97,11 @@ def _sanitizers(rows: Sequence[dict[str, Any]], kernel: str) -> str:
 def _provenance(emulated: dict[str, Any], cuda: dict[str, Any] | None) -> str:
     where = f"cpu and emulated: {emulated['processor']}, g++ {emulated['gxx']}, {emulated['date'][:10]}."
     if cuda:
-        return f"{where} cuda: {cuda['gpu']}, driver {cuda['driver']}, {cuda['date'][:10]}."
+        check = _read(RESULTS / "gpu_check.json") or {"items": []}
+        ran = {i["name"].removeprefix("sanitizer_"): i["status"] for i in check["items"] if "sanitizer" in i["name"]}
+        sanitizers = ", ".join(f"{tool} {status}" for tool, status in ran.items()) or "not run"
+        where += f" cuda: {cuda['gpu']}, driver {cuda['driver']}, {cuda['date'][:10]}; compute-sanitizer: {sanitizers}."
+        return where
     return f"{where} cuda: not run yet; `python -m benchmarks.gpu_check --out DIR --minutes 30` runs it."
 
 

@@ -174,8 +174,9 @@ def _load_run(options: argparse.Namespace) -> Run:
     run = load(options.run, options.device)
     if not run.weights_file.is_file():
         print(f"gzkern: {run.path} is not trained to its end; taking its last checkpoint", file=sys.stderr)
-    require_precision(select(options.device), options.precision or "fp32")
-    set_threads(options.threads)
+    device = select(options.device)
+    require_precision(device, options.precision or "fp32")
+    set_threads(device, options.threads)
     if options.batch is None:
         options.batch = BATCH
     if options.batch < 1:

@@ -112,20 +112,28 @@ def require_precision(device: Device, precision: str) -> None:
         raise InputError(f"precision {precision!r}: device {device.name!r} computes in fp32 alone")
 
 
-def set_threads(count: int | None) -> int:
-    """Set the number of compute threads (None: leave it, by default one a core) and return it.
+def set_threads(device: Device, count: int | None) -> int:
+    """Set the number of threads that ``device`` computes with on the CPU and return it.
+
+    None leaves it, by default one a core. A GPU computes with none.
 
     Raises:
         InputError: fewer than one, or more than the machine's cores.
     """
-    import numba
+    limit = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if device.name == "cpu":
+        import numba
 
-    from .emulator import backend
+        limit = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
+    if count is not None and not 1 <= count <= limit:
+        raise InputError(f"--threads {count}: expected 1 to {limit}, the cores of this machine")
+    if device.name == "cpu":
+        if count:
+            numba.set_num_threads(count)
+        return int(numba.get_num_threads())
+    if device.name == "emulated":
+        from .emulator import backend
 
-    limit = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
-    if count is not None:
-        if not 1 <= count <= limit:
-            raise InputError(f"--threads {count}: expected 1 to {limit}, the cores of this machine")
-        numba.set_num_threads(count)
-        backend.threads = count
-    return int(numba.get_num_threads())
+        backend.threads = count or backend.threads
+        return backend.threads
+    return count or limit

@@ -62,10 +62,10 @@ def _gpu(number: int, gpu: dict[str, Any]) -> str:
 
 
 def _cpu() -> dict[str, Any]:
-    from .device import set_threads
+    from .device import select, set_threads
 
     try:
-        threads = set_threads(None)
+        threads = set_threads(select("cpu"), None)
     except ImportError:  # of Numba, without which the other devices work
         threads = None
     return {"processor": environment.describe()["processor"], "cores": os.cpu_count(), "threads": threads}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 
+from .errors import InputError
 
-class Mask(NamedTuple):
+
+@dataclass(frozen=True)
+class Mask:
     """Drop each element with ``probability``, 0 ≤ probability < 1, by the random words of (seed, step, layer).
 
     Element i takes word i mod 4 of Philox 4x32-10 (Salmon et al. 2011, Random123) with counter
@@ -19,6 +22,10 @@ class Mask(NamedTuple):
     seed: int
     step: int
     layer: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.probability < 1:
+            raise InputError(f"dropout: probability is {self.probability}, expected 0 up to below 1")
 
     @property
     def threshold(self) -> np.uint32:

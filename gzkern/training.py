@@ -88,7 +88,7 @@ def train(
         device=trainer.network.device.name,
         device_facts=trainer.network.device.describe(),
         precision=config.train.precision,
-        threads=set_threads(threads),
+        threads=set_threads(trainer.network.device, threads),
         workers=_checked_workers(workers),
         data=str(Path(data).resolve()),
         data_fingerprint=dataset.fingerprint,

@@ -59,6 +59,7 @@ def missing_gpu() -> str | None:
 @pytest.fixture(scope="session")
 def demo_folder(tmp_path_factory) -> Path:
     """A small set of synthetic galaxies."""
+    pytest.importorskip("scipy")  # draws the galaxies; a bare machine with a GPU may lack it
     from gzkern.data.demo import draw_demo_set
 
     folder = tmp_path_factory.mktemp("demo") / "galaxies"
@@ -81,6 +82,7 @@ def demo_pack(demo_folder, tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def demo_run(demo_pack, tmp_path_factory):
     """A finished run of ten steps on it; read only."""
+    pytest.importorskip("numba", exc_type=ImportError)
     from small import small_config
 
     from gzkern.training import train

@@ -17,10 +17,9 @@ SIDE = 48
 
 
 def real_sample() -> Path | None:
-    """The folder of real galaxies in the Kaggle layout, where this machine has one."""
-    default = Path(__file__).parents[1] / "../shared/data/gz2-sample"
-    folder = Path(os.environ.get("GZKERN_SAMPLE", default))
-    return folder if (folder / "images_training_rev1").is_dir() else None
+    """A folder of real galaxies in the Kaggle layout, where ``GZKERN_SAMPLE`` names one."""
+    folder = os.environ.get("GZKERN_SAMPLE")
+    return Path(folder) if folder and Path(folder, "images_training_rev1").is_dir() else None
 
 
 def picture(seed: int, width: int = SIDE, height: int = SIDE) -> Image.Image:

@@ -325,6 +325,7 @@ def test_a_real_gpu():
     gpu.get_function("relu", "relu_forward")((1,), (32,), (x, y, np.uint32(3)))
     np.testing.assert_array_equal(gpu.asnumpy(y), np.array([0, 2, np.nan], np.float32))
     assert set(gpu.compile_all(source.stems())) == set(source.stems())
+    assert {"gpu", "driver", "cuda", "cupy", "nvrtc"} == gpu.describe().keys()
     facts = device.describe(0)
     assert facts["memory_bytes"] > 2**30
     assert facts["peak_fp32_tflops"] > 1

@@ -44,15 +44,17 @@ def test_precision():
         require_precision(select("cpu"), "tf32")
 
 
-def test_threads():
-    everything = set_threads(None)
+@pytest.mark.parametrize("name", ["cpu", pytest.param("emulated", marks=pytest.mark.gxx)])
+def test_threads(name):
+    chosen = select(name)
+    everything = set_threads(chosen, None)
     try:
-        assert set_threads(1) == 1
+        assert set_threads(chosen, 1) == 1
         for count in (0, -3, 10_000):
             with pytest.raises(InputError, match=f"--threads {count}: expected 1 to"):
-                set_threads(count)
+                set_threads(chosen, count)
     finally:
-        set_threads(everything)
+        set_threads(chosen, everything)
 
 
 def test_an_operation_is_a_module_of_the_device():

@@ -19,6 +19,7 @@ from gzkern.config import load_config
 from gzkern.data.dataset import open_dataset
 from gzkern.data.demo import draw_demo_set
 from gzkern.decision_tree import load_tree
+from gzkern.device import Device
 from gzkern.errors import GzkernError, InputError
 from gzkern.models.network import Network
 from gzkern.run import load
@@ -206,6 +207,22 @@ def test_a_loss_that_is_not_finite_stops_the_run(demo_pack, tmp_path, monkeypatc
     assert "000000004.safetensors" in message
     assert caught.value.exit_code == 1
     assert not (tmp_path / "run" / "weights.safetensors").exists()
+
+
+def test_no_checkpoint_is_written_past_a_bad_step_that_nobody_looked_at(demo_pack, tmp_path, monkeypatch):
+    """As on a GPU, whose losses are looked at now and then."""
+    real = Network.runtime_gradients
+
+    def poisoned(self, *arguments, **how):
+        loss, gradients = real(self, *arguments, **how)
+        return (np.float32("nan") if how["seed_and_step"][1] == 3 else loss), gradients
+
+    monkeypatch.setattr(Network, "runtime_gradients", poisoned)
+    monkeypatch.setattr(training, "_CHECKPOINT_SECONDS", -1)
+    device = Device("cpu")
+    device.synchronous = False
+    with pytest.raises(GzkernError, match=r"no longer finite at step 3, .*checkpoints/000000003\.safetensors"):
+        train(small_config(), demo_pack, tmp_path / "run", device=device, progress=False)
 
 
 def test_weights_that_are_not_finite_are_never_saved(demo_pack, tmp_path, monkeypatch):

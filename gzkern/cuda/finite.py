@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .. import check as checks
-from .launch import Kernel, backend_of, elementwise
+from .launch import Kernel, backend_of, elementwise, require_writable
 
 CHECK = Kernel("finite", "finite_check")
 
@@ -16,4 +16,5 @@ def check(values: Any, step: int, first_bad: Any) -> None:
     """Store ``step`` in first_bad (1,) int64, −1 before that, if any of ``values`` (float32) is infinite or NaN."""
     backend = backend_of("finite", {"first_bad": np.int64}, values=values, first_bad=first_bad)
     checks.shape("finite", "first_bad", first_bad, (1,))
+    require_writable("finite", first_bad=first_bad)
     CHECK(backend, elementwise(values.size), values, np.uint32(values.size), np.int64(step), first_bad)

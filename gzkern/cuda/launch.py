@@ -143,6 +143,17 @@ def choose(op: str, versions: Mapping[str, Kernel], version: str) -> Kernel:
     return versions[version]
 
 
+def require_writable(op: str, **arrays: Any) -> None:
+    """Refuse an array that is to be updated in place and must not be.
+
+    Raises:
+        InputError: names the operation and the argument.
+    """
+    for name, array in arrays.items():
+        if not getattr(array.flags, "writeable", True):
+            raise InputError(f"{op}: {name} is updated in place, and is read-only; copy it first")
+
+
 def require_size(op: str, name: str, shape: tuple[int, ...]) -> None:
     """Refuse a result of 2³¹ elements or more, before it is allocated.
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from .. import check
 from ..errors import InputError
-from .launch import Kernel, backend_of, choose, elementwise
+from .launch import Kernel, backend_of, choose, elementwise, require_writable
 
 UPDATE = {
     "naive": Kernel("nesterov", "nesterov_naive"),
@@ -39,6 +39,7 @@ def step(
     for name, array in arrays.items():
         check.shape("nesterov", name, array, weight.shape)
     check.shape("nesterov", "first_bad", first_bad, (1,))
+    require_writable("nesterov", weight=weight, velocity=velocity)
     n = weight.size
     if version == "vectorised" and n % 4:
         raise InputError(f"nesterov: version 'vectorised' needs a multiple of 4 elements, got {n}")

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from .. import check
-from .launch import Kernel, backend_of
-from .launch import elementwise as geometry
+from .launch import Kernel, backend_of, elementwise
 
 FORWARD = Kernel("relu", "relu_forward")
 BACKWARD = Kernel("relu", "relu_backward")
@@ -18,7 +17,7 @@ def forward(x: Any) -> Any:
     """``x < 0 ? 0 : x``, any shape."""
     backend = backend_of("relu", x=x)
     y = backend.empty(x.shape)
-    FORWARD(backend, geometry(x.size), x, y, np.uint32(x.size))
+    FORWARD(backend, elementwise(x.size), x, y, np.uint32(x.size))
     return y
 
 
@@ -27,5 +26,5 @@ def backward(gradient: Any, y: Any) -> Any:
     backend = backend_of("relu", gradient=gradient, y=y)
     check.shape("relu", "y", y, gradient.shape)
     dx = backend.empty(y.shape)
-    BACKWARD(backend, geometry(y.size), gradient, y, dx, np.uint32(y.size))
+    BACKWARD(backend, elementwise(y.size), gradient, y, dx, np.uint32(y.size))
     return dx

@@ -88,5 +88,5 @@ def _tiles(B: int, T: int) -> Geometry:
 
 
 def _require_extent(extent: int, target: int) -> None:
-    if not 1 <= extent <= target:
+    if not (isinstance(extent, int | np.integer) and 1 <= extent <= target):
         raise InputError(f"viewpoints: extent is {extent}, expected 1 to {target}, the side of a crop")

@@ -1,5 +1,6 @@
 """What the kernel tests measured, for ``--record FILE``."""
 
+import contextlib
 import json
 from collections import defaultdict
 
@@ -12,6 +13,18 @@ _measured = pytest.StashKey[list]()
 def measured(pytestconfig) -> list:
     """Append rows here: device, kernel (or operation), proof, and the largest error as a fraction of its bound."""
     return pytestconfig.stash.setdefault(_measured, [])
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compiled(request) -> None:
+    """Compile for the emulated device in one step, before the first test that would do it file by file."""
+    from gzkern.cuda import source
+    from gzkern.emulator import backend
+    from gzkern.errors import InputError
+
+    if any(item.get_closest_marker("gxx") for item in request.session.items):
+        with contextlib.suppress(InputError):  # no compiler: the tests say so, one by one
+            backend.compile_all(source.stems())
 
 
 def pytest_sessionfinish(session):

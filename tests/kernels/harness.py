@@ -95,7 +95,9 @@ class _Guards:
         if not POISON:
             return self._empty(shape, dtype)
         # 0xFF: NaN, and a code byte that no kernel writes
-        return self.put(np.full(int(np.prod(shape)) * np.dtype(dtype).itemsize, 0xFF, np.uint8).view(dtype).reshape(shape))
+        return self.put(
+            np.full(int(np.prod(shape)) * np.dtype(dtype).itemsize, 0xFF, np.uint8).view(dtype).reshape(shape)
+        )
 
     def put(self, array: np.ndarray) -> Any:
         """The array between its bands, put together on the host: the device's own code has no part in it."""

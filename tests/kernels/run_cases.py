@@ -14,8 +14,8 @@ from pathlib import Path
 TESTS = Path(__file__).parents[1]
 sys.path[:0] = [str(TESTS), str(TESTS.parent)]
 
-import harness
-from collect import all_cases
+import harness  # noqa: E402
+from collect import all_cases  # noqa: E402
 
 
 def main(arguments=None):

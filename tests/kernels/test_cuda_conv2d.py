@@ -60,11 +60,12 @@ def test_the_layers_of_the_network_backward(name):
         ((64, 8, 8, 256, 3, 3, 126), ("tiled", "tiled", "vectorised")),
         ((456, 8, 8, 256, 3, 3, 128), ("long", "vectorised", "vectorised")),
         ((64, 8, 8, 256, 3, 3, 456), ("vectorised", "long", "vectorised")),
-        ((1, 15, 15, 256, 14, 14, 4), ("vectorised", "vectorised", "vectorised")),
-        ((1, 15, 15, 256, 15, 15, 4), ("vectorised", "tiled", "vectorised")),  # too large for four filters a stage
-        ((1, 30, 30, 256, 21, 21, 4), ("naive", "tiled", "vectorised")),  # for two stages
-        ((1, 30, 30, 256, 29, 29, 4), ("naive", "tiled", "vectorised")),
-        ((1, 30, 30, 256, 30, 30, 4), ("naive", "naive", "vectorised")),  # for one
+        ((1, 15, 15, 256, 8, 8, 4), ("vectorised", "vectorised", "vectorised")),
+        ((1, 15, 15, 256, 9, 9, 4), ("vectorised", "tiled", "vectorised")),  # too large for four filters a stage
+        ((1, 30, 30, 256, 13, 13, 4), ("vectorised", "tiled", "vectorised")),
+        ((1, 30, 30, 256, 14, 14, 4), ("naive", "tiled", "vectorised")),  # for two stages
+        ((1, 30, 30, 256, 18, 18, 4), ("naive", "tiled", "vectorised")),
+        ((1, 30, 30, 256, 19, 19, 4), ("naive", "naive", "vectorised")),  # for one
         ((1, 60, 60, 4, 60, 60, 4), ("naive", "naive", "vectorised")),
         ((0, 5, 5, 0, 3, 3, 0), ("vectorised", "vectorised", "vectorised")),
     ],
