@@ -23,13 +23,14 @@ def describe(**facts: Any) -> dict[str, Any]:
         "machine": platform.machine(),
         "processor": _processor(),
         "system": f"{platform.system()} {platform.release()}",
-        "packages": {name: _version(name) for name in _PACKAGES},
+        "packages": {name: installed_version(name) for name in _PACKAGES},
         "command": sys.argv,
         **facts,
     }
 
 
-def _version(package: str) -> str | None:
+def installed_version(package: str) -> str | None:
+    """Of a package; None where it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:

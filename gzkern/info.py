@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from . import __version__, cache, environment
@@ -19,9 +18,9 @@ def describe() -> dict[str, Any]:
     return {
         "gzkern": __version__,
         "python": platform.python_version(),
-        "numpy": _version("numpy"),
-        "numba": _version("numba"),
-        "cupy": next(filter(None, map(_version, _CUPY)), None),
+        "numpy": environment.installed_version("numpy"),
+        "numba": environment.installed_version("numba"),
+        "cupy": next(filter(None, map(environment.installed_version, _CUPY)), None),
         "nvrtc": _nvrtc(),
         "devices": {"cpu": _cpu(), "emulated": _emulated(), "cuda": _cuda()},
         "kernels": _kernels(),
@@ -107,10 +106,3 @@ def _cache() -> str:
         return str(cache.folder("."))
     except GzkernError as error:
         return str(error)
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

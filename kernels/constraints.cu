@@ -14,9 +14,9 @@
 // Versions   one each. A thread waits for memory once a question, whatever B is: 11 times for Galaxy Zoo 2, which is
 //            little beside one convolution.
 
-constexpr float EPSILON = 1e-12f;
+#include "include/activation.cuh"
 
-__device__ __forceinline__ float rectified(float z) { return z < 0 ? 0.0f : z; }
+constexpr float EPSILON = 1e-12f;
 
 extern "C" __global__ void constraints_forward(const float* __restrict__ z, const int* __restrict__ starts,
                                                const int* __restrict__ parents, const int* __restrict__ order,

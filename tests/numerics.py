@@ -5,6 +5,16 @@ import numpy as np
 UNIT = 2.0**-24
 
 
+def normal(*shape, seed=0):
+    """Float32 from a normal distribution, the same for the same shape and seed."""
+    return np.random.default_rng((seed, *shape)).standard_normal(shape, np.float32)
+
+
+def wide(arrays):
+    """Arrays by name, float32 as float64."""
+    return {name: a.astype(np.float64) if a.dtype == np.float32 else a for name, a in arrays.items()}
+
+
 def assert_within_error_rule(got, exact, scale_squared, terms, factor=4.0):
     """|got − exact| ≤ factor·u·√terms·√(Σ(aᵢbᵢ)²), ``scale_squared`` being that sum of squares in float64.
 

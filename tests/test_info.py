@@ -5,7 +5,7 @@ import json
 import pytest
 
 from gzkern import device as choice
-from gzkern import info
+from gzkern import environment
 from gzkern.cli import main
 from gzkern.cuda import device, nvrtc, source
 from gzkern.emulator import compiler
@@ -56,7 +56,7 @@ def test_a_machine_with_nothing(monkeypatch, capsys):
     monkeypatch.setattr(nvrtc, "version", no_module)
     monkeypatch.setattr(device, "missing", lambda: "CuPy is not installed; pip install it")
     monkeypatch.setattr("gzkern.device.set_threads", no_module)
-    monkeypatch.setattr(info, "_version", lambda package: None)
+    monkeypatch.setattr(environment, "installed_version", lambda package: None)
     monkeypatch.setenv("GZKERN_CACHE", "/proc/none")
     assert main(["info"]) == 0
     out = capsys.readouterr().out

@@ -15,7 +15,7 @@ import numpy as np
 from .. import check
 from ..errors import InputError
 from ..shapes import conv_extent, pool_extent
-from .launch import Backend, Geometry, Kernel, backend_of, ceil_div, choose, elementwise, require_size
+from .launch import Backend, Geometry, Kernel, backend_of, ceil_div, choose, elementwise, extents, require_size
 
 FORWARD = {
     "naive": Kernel("conv2d_forward", "conv2d_forward_naive"),
@@ -80,7 +80,7 @@ class Sizes:
 
     def arguments(self) -> tuple[np.uint32, ...]:
         """C, H, W, N, R, S, K as kernels take them."""
-        return tuple(np.uint32(extent) for extent in (self.C, self.H, self.W, self.N, self.R, self.S, self.K))
+        return extents(self.C, self.H, self.W, self.N, self.R, self.S, self.K)
 
 
 def forward(x: Any, weight: Any, bias: Any, *, activate: bool = True, pool: bool = True) -> tuple[Any, Any]:
@@ -188,8 +188,7 @@ def backward_bias(gradient: Any, kept: Any, form: str, sizes: Sizes, version: st
     dbias = backend.empty((K, P, Q))
     warps = _THREADS // 32
     geometry = elementwise(dbias.size) if version == "naive" else Geometry((ceil_div(dbias.size, warps),), (_THREADS,))
-    extents = (np.uint32(extent) for extent in (N, K, P, Q))
-    kernel(backend, geometry, gradient, _placed(kept, gradient), dbias, *extents, _FORMS[form])
+    kernel(backend, geometry, gradient, _placed(kept, gradient), dbias, *extents(N, K, P, Q), _FORMS[form])
     return dbias
 
 

@@ -13,7 +13,18 @@ import numpy as np
 
 from .. import check
 from ..errors import InputError
-from .launch import Backend, Geometry, Kernel, backend_of, ceil_div, choose, elementwise, require_size
+from .launch import (
+    Backend,
+    Geometry,
+    Kernel,
+    backend_of,
+    by_fours,
+    ceil_div,
+    choose,
+    elementwise,
+    extents,
+    require_size,
+)
 
 FORWARD = {
     "naive": Kernel("dense_forward", "dense_forward_naive"),
@@ -105,11 +116,11 @@ def product(x: Any, weight: Any, version: str | None = None) -> Any:
     check.shape("dense", "x", x, (None, None))
     check.shape("dense", "weight", weight, (x.shape[0], None))
     (inputs, B), outputs = x.shape, weight.shape[1]
-    version = _version(version, outputs)
+    version = by_fours("dense", version, "outputs", outputs, "tiled")
     kernel = choose("dense", FORWARD, version)
     part, parts = _parts(inputs, outputs, B, _FORWARD_TILE)
     partial = _empty(backend, "the partial sums", (parts, B, outputs))
-    sizes = _sizes(inputs, outputs, B, part)
+    sizes = extents(inputs, outputs, B, part)
     kernel(backend, _geometry(version, outputs, B, parts, _FORWARD_TILE), x, weight, partial, *sizes)
     return partial
 
@@ -124,10 +135,10 @@ def activate(partial: Any, bias: Any, activation: str = "linear") -> tuple[Any, 
     kernel = ACTIVATE[activation]
     if activation == "maxout":
         y, code = backend.empty((outputs // 2, B)), backend.empty((outputs // 2, B), np.uint8)
-        kernel(backend, elementwise(y.size), partial, bias, y, code, *_sizes(outputs, B, parts))
+        kernel(backend, elementwise(y.size), partial, bias, y, code, *extents(outputs, B, parts))
         return y, code
     y = backend.empty((outputs, B))
-    kernel(backend, elementwise(y.size), partial, bias, y, *_sizes(outputs, B, parts))
+    kernel(backend, elementwise(y.size), partial, bias, y, *extents(outputs, B, parts))
     return y, None
 
 
@@ -137,14 +148,14 @@ def backward_data(
     """Dx (I, B), by "naive", "tiled", or "vectorised" where 4 divides O."""
     backend = _require_gradient(gradient, kept, activation, weight=weight)
     (inputs, outputs), B = weight.shape, gradient.shape[1]
-    version = _version(version, outputs)
+    version = by_fours("dense", version, "outputs", outputs, "tiled")
     kernel = choose("dense", BACKWARD_DATA, version)
     part, parts = _parts(outputs, inputs, B, _DATA_TILE)
     partial, dx = _empty(backend, "the partial sums", (parts, B, inputs)), backend.empty((inputs, B))
     arrays = weight, *_gradient(gradient, kept), partial
-    sizes = *_sizes(inputs, outputs, B, part), _ACTIVATIONS[activation]
+    sizes = *extents(inputs, outputs, B, part), _ACTIVATIONS[activation]
     kernel(backend, _geometry(version, inputs, B, parts, _DATA_TILE), *arrays, *sizes)
-    BACKWARD_DATA_SUM(backend, elementwise(dx.size), partial, dx, *_sizes(inputs, B, parts))
+    BACKWARD_DATA_SUM(backend, elementwise(dx.size), partial, dx, *extents(inputs, B, parts))
     return dx
 
 
@@ -154,12 +165,12 @@ def backward_weights(
     """Dweight (I, O), by "naive", "tiled", or "vectorised" where 4 divides O."""
     backend = _require_gradient(gradient, kept, activation, x=x)
     (inputs, B), outputs = x.shape, _outputs(gradient, activation)
-    version = _version(version, outputs)
+    version = by_fours("dense", version, "outputs", outputs, "tiled")
     kernel = choose("dense", BACKWARD_WEIGHTS, version)
     part, parts = _parts(B, outputs, inputs, _WEIGHTS_TILE)
     partial = _empty(backend, "the gradient of weight", (parts, inputs, outputs))
     arrays = x, *_gradient(gradient, kept), partial
-    sizes = *_sizes(inputs, outputs, B, part), _ACTIVATIONS[activation]
+    sizes = *extents(inputs, outputs, B, part), _ACTIVATIONS[activation]
     kernel(backend, _geometry(version, outputs, inputs, parts, _WEIGHTS_TILE), *arrays, *sizes)
     return partial[0] if parts == 1 else _sum_of_weights(backend, partial)
 
@@ -172,14 +183,14 @@ def backward_bias(gradient: Any, kept: Any = None, activation: str = "linear", v
     kernel = choose("dense", BACKWARD_BIAS, version)
     dbias = backend.empty((outputs,))
     geometry = elementwise(outputs if version == "naive" else 32 * outputs)
-    kernel(backend, geometry, *_gradient(gradient, kept), dbias, *_sizes(outputs, B), _ACTIVATIONS[activation])
+    kernel(backend, geometry, *_gradient(gradient, kept), dbias, *extents(outputs, B), _ACTIVATIONS[activation])
     return dbias
 
 
 def _sum_of_weights(backend: Backend, partial: Any) -> Any:
     parts, *shape = partial.shape
     dweight = backend.empty(tuple(shape))
-    BACKWARD_WEIGHTS_SUM(backend, elementwise(dweight.size), partial, dweight, *_sizes(dweight.size, parts))
+    BACKWARD_WEIGHTS_SUM(backend, elementwise(dweight.size), partial, dweight, *extents(dweight.size, parts))
     return dweight
 
 
@@ -214,12 +225,6 @@ def _gradient(gradient: Any, kept: Any) -> tuple[Any, Any]:
     return gradient, gradient if kept is None else kept
 
 
-def _version(version: str | None, outputs: int) -> str:
-    if version == "vectorised" and outputs % 4:
-        raise InputError(f"dense: version 'vectorised' needs a multiple of 4 outputs, got {outputs}")
-    return version or ("tiled" if outputs % 4 else "vectorised")
-
-
 def _parts(terms: int, rows: int, columns: int, tile: tuple[int, int]) -> tuple[int, int]:
     """Terms of a part, and parts, of each of rows × columns sums: enough blocks for a GPU, no long chain."""
     tiles = ceil_div(rows, tile[0]) * ceil_div(columns, tile[1])
@@ -237,7 +242,3 @@ def _geometry(version: str, rows: int, columns: int, parts: int, tile: tuple[int
 def _empty(backend: Backend, name: str, shape: tuple[int, ...]) -> Any:
     require_size("dense", name, shape)
     return backend.empty(shape)
-
-
-def _sizes(*extents: int) -> tuple[np.uint32, ...]:
-    return tuple(np.uint32(extent) for extent in extents)

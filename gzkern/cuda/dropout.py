@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import InputError
 from ..mask import Mask
-from .launch import Kernel, backend_of, ceil_div, choose, elementwise
+from .launch import Kernel, backend_of, by_fours, ceil_div, choose, elementwise
 
 APPLY = {
     "naive": Kernel("dropout", "dropout_naive"),
@@ -29,9 +28,7 @@ def backward(gradient: Any, mask: Mask) -> Any:
 def apply(name: str, array: Any, mask: Mask, version: str | None = None) -> Any:
     """Both passes, on the array of that name: by "naive", or by "vectorised" where 4 divides its size."""
     backend = backend_of("dropout", **{name: array})
-    if version == "vectorised" and array.size % 4:
-        raise InputError(f"dropout: version 'vectorised' needs a multiple of 4 elements, got {array.size}")
-    kernel = choose("dropout", APPLY, version or ("naive" if array.size % 4 else "vectorised"))
+    kernel = choose("dropout", APPLY, by_fours("dropout", version, "elements", array.size, "naive"))
     product = backend.empty(array.shape)
     words = *mask.key, *mask.counter, mask.threshold
     kernel(backend, elementwise(ceil_div(array.size, 4)), array, product, np.uint32(array.size), *words, mask.scale)

@@ -164,6 +164,22 @@ def require_size(op: str, name: str, shape: tuple[int, ...]) -> None:
         raise InputError(f"{op}: {name} {shape} would have 2^31 elements or more; take a smaller batch")
 
 
+def extents(*values: int) -> tuple[np.uint32, ...]:
+    """Sizes as kernels take them."""
+    return tuple(np.uint32(value) for value in values)
+
+
+def by_fours(op: str, version: str | None, what: str, count: int, otherwise: str) -> str:
+    """``version``; where it is None, "vectorised" if ``count`` is a multiple of 4, else ``otherwise``.
+
+    Raises:
+        InputError: version is "vectorised", and the count no multiple of 4.
+    """
+    if version == "vectorised" and count % 4:
+        raise InputError(f"{op}: version 'vectorised' needs a multiple of 4 {what}, got {count}")
+    return version or (otherwise if count % 4 else "vectorised")
+
+
 def elementwise(threads: int, block: int = 256) -> Geometry:
     """The geometry of a kernel with one thread an item along x."""
     return Geometry((ceil_div(threads, block),), (block,))

@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 
 from .. import check
-from ..errors import InputError
 from ..shapes import pool_extent
-from .launch import Geometry, Kernel, backend_of, choose, elementwise, require_size
+from .launch import Geometry, Kernel, backend_of, by_fours, choose, elementwise, extents, require_size
 
 FORWARD = {
     "naive": Kernel("maxpool2d", "maxpool2d_forward_naive"),
@@ -36,11 +35,11 @@ def pool(x: Any, version: str | None = None) -> tuple[Any, Any]:
     backend = backend_of("maxpool2d", x=x)
     check.shape("maxpool2d", "x", x, (None, None, None, None))
     C, H, W, N = x.shape
-    version = _version(version, N)
+    version = by_fours("maxpool2d", version, "images", N, "naive")
     kernel = choose("maxpool2d", FORWARD, version)
     shape = (C, pool_extent(H), pool_extent(W), N)
     y, code = backend.empty(shape), backend.empty(shape, np.uint8)
-    kernel(backend, _geometry(version, y.size), x, y, code, *_sizes(C, H, W, N))
+    kernel(backend, _geometry(version, y.size), x, y, code, *extents(C, H, W, N))
     return y, code
 
 
@@ -50,23 +49,13 @@ def pool_backward(gradient: Any, code: Any, H: int, W: int, version: str | None 
     check.shape("maxpool2d", "gradient", gradient, (None, pool_extent(H), pool_extent(W), None))
     check.shape("maxpool2d", "code", code, gradient.shape)
     C, _, _, N = gradient.shape
-    version = _version(version, N)
+    version = by_fours("maxpool2d", version, "images", N, "naive")
     kernel = choose("maxpool2d", BACKWARD, version)
     require_size("maxpool2d", "the gradient of x", (C, H, W, N))
     dx = backend.empty((C, H, W, N))
-    kernel(backend, _geometry(version, gradient.size), gradient, code, dx, *_sizes(C, H, W, N))
+    kernel(backend, _geometry(version, gradient.size), gradient, code, dx, *extents(C, H, W, N))
     return dx
-
-
-def _version(version: str | None, N: int) -> str:
-    if version == "vectorised" and N % 4:
-        raise InputError(f"maxpool2d: version 'vectorised' needs a multiple of 4 images, got {N}")
-    return version or ("naive" if N % 4 else "vectorised")
 
 
 def _geometry(version: str, windows: int) -> Geometry:
     return elementwise(windows if version == "naive" else windows // 4)
-
-
-def _sizes(*extents: int) -> tuple[np.uint32, ...]:
-    return tuple(np.uint32(extent) for extent in extents)

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from .. import check
-from ..errors import InputError
-from .launch import Kernel, backend_of, choose, elementwise, require_writable
+from .launch import Kernel, backend_of, by_fours, choose, elementwise, require_writable
 
 UPDATE = {
     "naive": Kernel("nesterov", "nesterov_naive"),
@@ -41,9 +40,7 @@ def step(
     check.shape("nesterov", "first_bad", first_bad, (1,))
     require_writable("nesterov", weight=weight, velocity=velocity)
     n = weight.size
-    if version == "vectorised" and n % 4:
-        raise InputError(f"nesterov: version 'vectorised' needs a multiple of 4 elements, got {n}")
-    version = version or ("naive" if n % 4 else "vectorised")
+    version = by_fours("nesterov", version, "elements", n, "naive")
     kernel = choose("nesterov", UPDATE, version)
     geometry = elementwise(n if version == "naive" else n // 4)
     kernel(backend, geometry, *arrays.values(), np.uint32(n), np.float32(lr), np.float32(momentum), first_bad)

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from harness import Case
+from harness import Case, equals
 from numerics import UNIT, assert_bounded
 
 from gzkern.cpu import constraints as oracle
@@ -116,14 +116,6 @@ def _without_cancelling(gradient, z, p, conditional, tree):
             upward[question.parent] += through
             roundings[question.parent] = max(roundings[question.parent], roundings[own].max() + n) + 1
     return k, scale
-
-
-def equals(expected):
-    def check(inputs, results):
-        np.testing.assert_array_equal(results[0], expected(**inputs))
-        return 0.0
-
-    return check
 
 
 def around_the_ends(shape, seed):

@@ -5,7 +5,7 @@ from unittest import mock
 
 import numpy as np
 from harness import Case
-from numerics import UNIT, assert_bounded, assert_within_error_rule
+from numerics import UNIT, assert_bounded, assert_within_error_rule, normal, wide
 
 from gzkern.cpu import conv2d as oracle
 from gzkern.cuda import conv2d
@@ -35,10 +35,6 @@ MANY_IMAGES = ((1, 3, 3, 4500, 2, 2, 2), "pool")
 MANY_STEPS = ((2, 4, 3, 40, 2, 2, 4), "pool")  # of one part of the gradient of the weights
 
 
-def normal(*shape, seed=0):
-    return np.random.default_rng((seed, *shape)).standard_normal(shape, np.float32)
-
-
 def small_integers(*shape, seed=0):
     """Numbers whose sums and products are exact, few enough that positions tie."""
     return np.random.default_rng((seed, *shape)).integers(-1, 2, shape).astype(np.float32)
@@ -47,10 +43,6 @@ def small_integers(*shape, seed=0):
 def layer(shape, draw=normal):
     C, H, W, N, R, S, K = shape
     return {"x": draw(C, H, W, N), "weight": draw(C, R, S, K, seed=1), "bias": draw(K, H - R + 1, W - S + 1, seed=2)}
-
-
-def wide(inputs):
-    return {name: a.astype(np.float64) if a.dtype == np.float32 else a for name, a in inputs.items()}
 
 
 def aligned(shape, name):

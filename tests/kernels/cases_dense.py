@@ -4,7 +4,7 @@ from functools import partial
 
 import numpy as np
 from harness import Case
-from numerics import assert_within_error_rule
+from numerics import assert_within_error_rule, normal, wide
 
 from gzkern.cpu import dense as oracle
 from gzkern.cpu import maxout, relu
@@ -33,17 +33,9 @@ def versions(outputs):
     return VERSIONS[:2] if outputs % 4 else VERSIONS
 
 
-def normal(*shape):
-    return np.random.default_rng(shape).standard_normal(shape, np.float32)
-
-
 def eighths(*shape):
     """Numbers whose sums and products are exact, few enough that pieces tie."""
     return np.random.default_rng(shape).integers(-4, 5, shape).astype(np.float32) / 8
-
-
-def wide(inputs):
-    return {name: a.astype(np.float64) if a.dtype == np.float32 else a for name, a in inputs.items()}
 
 
 def squares(inputs):

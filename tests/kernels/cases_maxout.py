@@ -1,7 +1,7 @@
 """Cases of kernels/maxout.cu."""
 
 import numpy as np
-from harness import Case
+from harness import Case, equals
 
 from gzkern.cpu import maxout as oracle
 from gzkern.cuda import maxout
@@ -13,16 +13,6 @@ def values(shape, seed):
     """Few different values, so that pieces tie; zeros of both signs, infinities, NaN."""
     choices = np.array([-np.inf, -1, -0.0, 0, 0.5, 1, 1, np.inf, np.nan], np.float32)
     return choices[np.random.default_rng(seed).integers(0, len(choices), shape)]
-
-
-def equals(expected):
-    def check(inputs, results):
-        wanted = expected(**inputs)
-        for got, want in zip(results, wanted if isinstance(wanted, tuple) else (wanted,), strict=True):
-            np.testing.assert_array_equal(got, want)
-        return 0.0
-
-    return check
 
 
 def cases():

@@ -3,7 +3,7 @@
 from functools import partial
 
 import numpy as np
-from harness import Case
+from harness import Case, equals
 
 from gzkern.cpu import maxpool2d as oracle
 from gzkern.cuda import maxpool2d
@@ -23,16 +23,6 @@ def values(shape, seed):
 def codes(shape, seed):
     """All masks, also positions beyond the border, which do not exist."""
     return np.random.default_rng(seed).integers(0, 16, shape, np.uint8)
-
-
-def equals(expected):
-    def check(inputs, results):
-        wanted = expected(**inputs)
-        for got, want in zip(results, wanted if isinstance(wanted, tuple) else (wanted,), strict=True):
-            np.testing.assert_array_equal(got, want)
-        return 0.0
-
-    return check
 
 
 def cases():

@@ -4,7 +4,7 @@ from functools import partial
 
 import numpy as np
 from harness import Case
-from numerics import assert_within_error_rule
+from numerics import assert_within_error_rule, wide
 
 from gzkern.cpu import mse as oracle
 from gzkern.cuda import mse
@@ -19,10 +19,6 @@ def inputs(shape):
 
 def backward_inputs(shape):
     return {"gradient": np.array(0.7, np.float32), **inputs(shape)}
-
-
-def wide(inputs):
-    return {name: array.astype(np.float64) for name, array in inputs.items()}
 
 
 def check_forward(inputs, results):

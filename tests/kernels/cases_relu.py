@@ -1,7 +1,7 @@
 """Cases of kernels/relu.cu."""
 
 import numpy as np
-from harness import Case
+from harness import Case, equals
 
 from gzkern.cpu import relu as oracle
 from gzkern.cuda import relu
@@ -17,14 +17,6 @@ def values(shape, seed):
     x[rng.random(shape) < 0.1] = -0.0
     x[rng.random(shape) < 0.05] = np.nan
     return x
-
-
-def equals(expected):
-    def check(inputs, results):
-        np.testing.assert_array_equal(results[0], expected(**inputs))
-        return 0.0
-
-    return check
 
 
 def cases():

@@ -59,6 +59,18 @@ def prove(case: Case, backend: Any) -> float:
     return case.check(inputs, results)
 
 
+def equals(expected: Callable[..., Any]) -> Callable[..., float]:
+    """A check of exact results: those of a function of the inputs."""
+
+    def check(inputs: Mapping[str, np.ndarray], results: tuple[Any, ...]) -> float:
+        wanted = expected(**inputs)
+        for got, want in zip(results, wanted if isinstance(wanted, tuple) else (wanted,), strict=True):
+            np.testing.assert_array_equal(got, want)
+        return 0.0
+
+    return check
+
+
 def assert_same_bits(first: Any, second: Any, what: str) -> None:
     """Equal down to the sign of zero and the bits of NaN."""
     assert (first is None) == (second is None)

@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from numerics import UNIT, assert_bounded
+from numerics import UNIT, assert_bounded, normal, wide
 
 from gzkern.decision_tree import load_tree
 from gzkern.device import select
@@ -32,10 +32,6 @@ class Operation:
     @property
     def op(self) -> str:
         return self.name.split()[0]
-
-
-def normal(*shape, seed=0):
-    return np.random.default_rng((seed, *shape)).standard_normal(shape, np.float32)
 
 
 def squares(arrays, keep=("y", "code", "targets")):
@@ -164,10 +160,6 @@ def run(operation, device, arrays):
     placed = {name: device.asarray(array.copy()) for name, array in arrays.items()}
     results = operation.call(getattr(device, operation.op), placed)
     return [device.asnumpy(result) for result in results]
-
-
-def wide(arrays):
-    return {name: a.astype(np.float64) if a.dtype == np.float32 else a for name, a in arrays.items()}
 
 
 def prove(operation, device):
