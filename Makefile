@@ -29,7 +29,7 @@ test: .venv/installed-dev lint
 	$(BIN)/pytest -m "not slow"
 
 test-all: .venv/installed-dev lint
-	$(BIN)/pytest --record benchmarks/results/kernels_emulated.json
+	$(BIN)/pytest --record=benchmarks/results/kernels_emulated.json
 	$(BIN)/python -m benchmarks.kernel_table
 
 lint: .venv/installed-dev

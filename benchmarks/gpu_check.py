@@ -47,7 +47,7 @@ def items(out: Path) -> Iterator[Item]:
     python = sys.executable
 
     def tests(name: str, *selection: str) -> Item:
-        record = ("--record", str(out / f"{name}.json"))
+        record = (f"--record={out / name}.json",)
         return Item(name, (python, "-m", "pytest", "-m", "gpu", "-p", "no:cacheprovider", *selection, *record))
 
     yield Item("info", (python, "-m", "gzkern", "info", "--json"))

@@ -1,0 +1,164 @@
+"""A CuPy that only pretends, as a pytest plugin: its arrays are strict as CuPy's are, its launches go to the emulator.
+
+``pytest -p pretend_cupy -m gpu`` runs the tests that need a GPU without one. What they prove of kernels the emulated
+device proves anyway; here it is that the host's code on the way to a GPU mixes up no arrays of host and device, and
+that the tests themselves would run.
+"""
+
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+
+import gzkern.cuda.device
+from gzkern.emulator import backend
+
+_ALIGNMENT = 512
+
+
+class ndarray:
+    """Memory of the device: NumPy cannot see into it, and only arrays of the device can be copied into it."""
+
+    __array_ufunc__ = None
+
+    def __init__(self, held):
+        self.held = held
+
+    shape = property(lambda self: self.held.shape)
+    dtype = property(lambda self: self.held.dtype)
+    size = property(lambda self: self.held.size)
+    ndim = property(lambda self: self.held.ndim)
+    nbytes = property(lambda self: self.held.nbytes)
+    strides = property(lambda self: self.held.strides)
+    flags = property(lambda self: SimpleNamespace(c_contiguous=self.held.flags.c_contiguous))
+    device = property(lambda self: SimpleNamespace(id=0))
+    data = property(lambda self: SimpleNamespace(ptr=self.held.__array_interface__["data"][0]))
+
+    def __array__(self, *arguments, **options):
+        raise TypeError("implicit conversion to a NumPy array is not allowed")
+
+    def __len__(self):
+        return len(self.held)
+
+    def __getitem__(self, key):
+        return ndarray(np.asarray(self.held[key]))
+
+    def __setitem__(self, key, value):
+        raise TypeError("a kernel of CuPy's own would be launched for this")
+
+    def reshape(self, *shape):
+        return ndarray(self.held.reshape(*shape))
+
+    def view(self, dtype):
+        return ndarray(self.held.view(dtype))
+
+    def fill(self, value):
+        assert value == 0, "anything else is a kernel of CuPy's own"
+        self.held.fill(0)
+
+
+ndarray.__module__ = "cupy"
+
+
+def empty(shape, dtype):
+    dtype = np.dtype(dtype)
+    size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    memory = np.empty(size + _ALIGNMENT, np.uint8)
+    offset = -memory.__array_interface__["data"][0] % _ALIGNMENT
+    return ndarray(memory[offset : offset + size].view(dtype).reshape(shape))
+
+
+def asarray(array):
+    if isinstance(array, ndarray):
+        return array
+    array = np.asarray(array)
+    copy = empty(array.shape, array.dtype)
+    copy.held[...] = array
+    return copy
+
+
+def asnumpy(array):
+    return array.held.copy() if isinstance(array, ndarray) else np.asarray(array)
+
+
+class Device:
+    compute_capability = "80"
+
+    def __init__(self, number=0):
+        self.id = number
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+
+class Module:
+    """A "cubin" of the pretended NVRTC is the name of its source."""
+
+    def load(self, image):
+        assert type(image) is bytes
+        path = Path(image.decode())
+        self.file = path.stem if path.parent.name == "kernels" and not path.is_absolute() else path
+
+    def get_function(self, name):
+        def function(grid, block, args, shared_mem=0):
+            values = [argument.held if isinstance(argument, ndarray) else argument for argument in args]
+            assert all(isinstance(value, np.ndarray | np.generic) for value in values)
+            assert not any(isinstance(argument, np.ndarray) for argument in args), "an array of the host in a launch"
+            backend.get_function(self.file, name)(grid, block, values, shared_mem)
+
+        function.ptr = 0
+        return function
+
+
+def namespace(name, **attributes):
+    module = ModuleType(name)
+    vars(module).update(attributes)
+    sys.modules[name] = module
+    return module
+
+
+ATTRIBUTES = ("MultiProcessorCount", "ClockRate", "MemoryClockRate", "L2CacheSize", "GlobalMemoryBusWidth")
+runtime = namespace(
+    "cupy.cuda.runtime",
+    CUDARuntimeError=type("CUDARuntimeError", (RuntimeError,), {}),
+    runtimeGetVersion=lambda: 13000,
+    getDeviceCount=lambda: 1,
+    getDeviceProperties=lambda number: {"name": b"a pretended GPU", "totalGlobalMem": 1 << 40},
+    deviceGetAttribute=lambda attribute, number: 1_000_000,
+    **{f"cudaDevAttr{name}": number for number, name in enumerate(ATTRIBUTES)},
+)
+driver = namespace(
+    "cupy.cuda.driver",
+    CUDADriverError=type("CUDADriverError", (RuntimeError,), {}),
+    CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES=8,
+    funcGetAttribute=lambda attribute, function: 48 << 10,
+    funcSetAttribute=lambda function, attribute, value: None,
+)
+nvrtc = namespace(
+    "cupy.cuda.nvrtc",
+    NVRTCError=type("NVRTCError", (RuntimeError,), {}),
+    getVersion=lambda: (13, 99_999),  # of no real compiler, so that its "cubins" are taken for no real ones
+    getSupportedArchs=lambda: (80, 90),
+    createProgram=lambda text, name, headers, names: name,
+    compileProgram=lambda program, options: None,
+    getPTX=lambda program: b"",
+    getCUBIN=lambda program: program.encode(),
+    getProgramLog=lambda program: "",
+    destroyProgram=lambda program: None,
+)
+function = namespace("cupy.cuda.function", Module=Module)
+cuda = namespace(
+    "cupy.cuda",
+    runtime=runtime,
+    driver=driver,
+    nvrtc=nvrtc,
+    function=function,
+    Device=Device,
+    set_allocator=lambda allocator: None,
+)
+namespace("cupy", __version__="14", cuda=cuda, ndarray=ndarray, empty=empty, asarray=asarray, asnumpy=asnumpy)
+gzkern.cuda.device.driver_version = lambda: (13, 0)

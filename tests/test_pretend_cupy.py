@@ -1,0 +1,62 @@
+"""The tests that need a GPU, on a CuPy that only pretends: host code on the way to a GPU, tried without one."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+pytestmark = pytest.mark.gxx
+
+
+def run(*arguments):
+    environment = {**os.environ, "GZKERN_REQUIRE": "gpu", "PYTHONPATH": str(TESTS)}
+    command = (sys.executable, "-m", "pytest", "-p", "pretend_cupy", "-p", "no:cacheprovider", *arguments)
+    return subprocess.run(
+        command,
+        cwd=TESTS.parent,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=600,
+    )
+
+
+def assert_all_pass(done):
+    assert done.returncode == 0, done.stdout[-5000:]
+    assert " passed" in done.stdout
+    assert "skipped" not in done.stdout
+
+
+def test_network_training_and_operations():
+    files = ("test_golden_run.py", "test_kernel_devices.py", "kernels/test_operations.py", "kernels/test_philox.py")
+    assert_all_pass(run("-v", "-m", "gpu", *(str(TESTS / file) for file in files)))
+
+
+@pytest.mark.slow
+def test_every_kernel(tmp_path):
+    record = tmp_path / "kernels.json"
+    assert_all_pass(run("-v", "-m", "gpu", "--record", str(record), str(TESTS / "kernels")))
+    assert '"gpu": "a pretended GPU"' in record.read_text()
+
+
+def test_an_array_of_the_host_is_refused():
+    script = (
+        "import numpy as np, pretend_cupy as cupy\n"
+        "from gzkern.cuda import relu\n"
+        "x = cupy.asarray(np.ones(3, np.float32))\n"
+        "assert type(relu.forward(x)) is cupy.ndarray\n"
+        "try: relu.backward(x, np.ones(3, np.float32))\n"
+        "except Exception as error: print(error)\n"
+        "try: np.asarray(x)\n"
+        "except TypeError as error: print(error)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(TESTS)}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
+    assert done.stdout.splitlines() == [
+        "relu: expected all arrays on one device, got gradient on cuda:0, y on emulated",
+        "implicit conversion to a NumPy array is not allowed",
+    ], done.stderr
