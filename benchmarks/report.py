@@ -34,9 +34,9 @@ def print_table(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> None:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
-def write_json(path: str | Path, rows: Sequence[dict[str, Any]]) -> None:
-    """The rows, with when, where and by which command they were measured."""
-    document = {**machine(), "rows": list(rows)}
+def write_json(path: str | Path, rows: Sequence[dict[str, Any]], facts: dict[str, Any]) -> None:
+    """The rows, with when, where and by which command they were measured, and ``facts`` of the device."""
+    document = {**machine(), **facts, "rows": list(rows)}
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     Path(path).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 

@@ -21,6 +21,7 @@ import gzkern
 from benchmarks.engines import Build, Process, example_batch, gzkern_engine, torch_engine
 from benchmarks.report import print_table, spread, write_json
 from gzkern.config import Config, load_config
+from gzkern.device import select
 from gzkern.errors import InputError
 
 PASSES = {"train_step": "step", "predict": "predict"}
@@ -48,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
         ["name", "engine", "precision", "ms", "ms_p20", "ms_p80", "images_per_s", "ratio", "baseline", "peak_mib"],
     )
     if options.json:
-        write_json(options.json, rows)
+        write_json(options.json, rows, select(options.device).describe())
     return 0
 
 
