@@ -195,7 +195,7 @@ def case(subject, inputs, expected, scalars=(), mutates=(), grid=(1,), block=(TH
         backend = backend_of("primitives", {name: array.dtype for name, array in arrays.items()}, **arrays)
         results = tuple(backend.empty(output.shape, output.dtype) for output in outputs)
         if subject == "atomics":
-            results[0][...] = 0
+            results[0].fill(0)
         kernel(backend, Geometry(grid, block, dynamic), *arrays.values(), *results, *scalars)
         return results
 
