@@ -38,7 +38,20 @@ def squares(arrays, keep=("y", "code", "targets")):
     return {name: a if name in keep or a.dtype == np.uint8 else a**2 for name, a in arrays.items()}
 
 
+def codes(*shape, below):
+    return np.random.default_rng(2).integers(0, below, shape).astype(np.uint8)
+
+
 def operations():
+    yield from convolutions()
+    yield from dense_layers()
+    yield from views_and_pool()
+    yield from elementwise()
+    yield from answers_and_loss()
+    yield from updates()
+
+
+def convolutions():
     x, weight, bias = normal(3, 11, 9, 20), normal(3, 4, 3, 10), normal(10, 8, 7)
     conv = {"x": x, "weight": weight, "bias": bias}
     yield Operation(
@@ -48,7 +61,7 @@ def operations():
         (3 * 4 * 3 + 1,),
     )
     y = normal(10, 8, 7, 20, seed=1)
-    code = np.random.default_rng(2).integers(0, 16, (10, 4, 4, 20)).astype(np.uint8)
+    code = codes(10, 4, 4, 20, below=16)
     code[:, :, 3] &= 5  # the last window holds one column
     pooled = {
         "x": x,
@@ -71,13 +84,16 @@ def operations():
         lambda op, a: op.backward(a["x"], a["weight"], a["y"], None, a["gradient"]),
         terms,
     )
+
+
+def dense_layers():
     dense = {"x": normal(300, 17), "weight": normal(300, 74), "bias": normal(74)}
     yield Operation("dense forward", dense, lambda op, a: op.forward(a["x"], a["weight"], a["bias"])[:1], (301,))
     back = {
         "x": normal(300, 17),
         "weight": normal(300, 74),
         "y": normal(37, 17),
-        "code": np.random.default_rng(2).integers(0, 4, (37, 17)).astype(np.uint8),
+        "code": codes(37, 17, below=4),
         "gradient": normal(37, 17, seed=5),
     }
     yield Operation(
@@ -86,20 +102,26 @@ def operations():
         lambda op, a: op.backward(a["x"], a["weight"], a["y"], a["code"], a["gradient"], activation="maxout"),
         (74, 17, 17),
     )
+
+
+def views_and_pool():
     crops = np.random.default_rng(0).random((3, 2, 23, 23, 3), np.float32)
-    yield Operation("viewpoints forward", {"x": crops}, lambda op, a: (op.forward(a["x"], 15),), (1,), exact=True)
+    yield Operation("viewpoints forward", {"x": crops}, lambda op, a: (op.forward(a["x"], 15),), (0,), exact=True)
     patches = {"gradient": normal(3, 15, 15, 48)}
     yield Operation("viewpoints backward", patches, lambda op, a: (op.backward(a["gradient"], 23),), (8,))
     plane = {"x": np.maximum(normal(5, 7, 9, 20), 0)}
     yield Operation("maxpool2d forward", plane, lambda op, a: op.forward(a["x"]), (0, 0), exact=True)
-    unpool = {"gradient": normal(5, 4, 5, 20), "code": code[:5, :, :1].repeat(5, axis=2).copy()}
+    unpool = {"gradient": normal(5, 4, 5, 20), "code": codes(5, 4, 5, 20, below=16)}
     unpool["code"][:, 3] &= 3
     unpool["code"][:, :, 4] &= 5
     yield Operation(
         "maxpool2d backward", unpool, lambda op, a: (op.backward(a["gradient"], a["code"], 7, 9),), (0,), exact=True
     )
+
+
+def elementwise():
     yield Operation("maxout forward", {"x": normal(10, 17)}, lambda op, a: op.forward(a["x"]), (0, 0), exact=True)
-    pieces = {"gradient": back["gradient"], "code": back["code"]}
+    pieces = {"gradient": normal(37, 17), "code": codes(37, 17, below=4)}
     yield Operation("maxout backward", pieces, lambda op, a: (op.backward(a["gradient"], a["code"]),), (0,), exact=True)
     yield Operation("relu forward", {"x": normal(7, 30)}, lambda op, a: (op.forward(a["x"]),), (0,), exact=True)
     rectified = {"gradient": normal(7, 30), "y": normal(7, 30, seed=1)}
@@ -115,6 +137,9 @@ def operations():
         (0,),
         exact=True,
     )
+
+
+def answers_and_loss():
     z = normal(37, 21)
     yield Operation("constraints forward", {"z": z}, lambda op, a: op.forward(a["z"], TREE), (0, 0))
     yield Operation(
@@ -130,6 +155,9 @@ def operations():
     yield Operation("mse forward", p, lambda op, a: (op.forward(a["p"], a["targets"]),), (0,))
     one = {**p, "gradient": np.ones((), np.float32)}
     yield Operation("mse backward", one, lambda op, a: (op.backward(a["gradient"], a["p"], a["targets"]),), (0,))
+
+
+def updates():
     weights = {
         "weight": normal(40, 13),
         "velocity": normal(40, 13, seed=1),
