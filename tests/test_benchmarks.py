@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from benchmarks.report import spread
 from benchmarks.train_step import main
 
@@ -21,3 +23,15 @@ def test_train_step_writes_its_rows(tmp_path, capsys):
 
 def test_spread():
     assert spread([0.003, 0.001, 0.002]) == {"ms": 2.0, "ms_p20": 1.0, "ms_p80": 3.0}
+
+
+@pytest.mark.gxx
+def test_the_emulator_s_costs_are_measured(tmp_path):
+    from benchmarks import emulator
+
+    out = tmp_path / "rows.json"
+    assert emulator.main(["--json", str(out)]) == 0
+    document = json.loads(out.read_text())
+    assert document["gxx"]
+    assert len(document["rows"]) == 5
+    assert all(row["value"] > 0 for row in document["rows"])
