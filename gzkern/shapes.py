@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 VIEWS = 16
 """Viewpoints of one image: 2 crops × 2 mirrorings × 4 quarter turns (paper, viewpoint extraction)."""
 
@@ -29,3 +31,42 @@ def conv2d_macs(C: int, R: int, S: int, K: int, P: int, Q: int, N: int) -> int:
 def dense_macs(inputs: int, outputs: int, batch: int) -> int:
     """Multiply-adds of one pass of a dense layer."""
     return inputs * outputs * batch
+
+
+@dataclass(frozen=True)
+class Conv2dSizes:
+    """The extents of a valid convolution with stride 1."""
+
+    C: int
+    H: int
+    W: int
+    N: int
+    R: int
+    S: int
+    K: int
+
+    @property
+    def P(self) -> int:
+        """Rows of the sum."""
+        return conv_extent(self.H, self.R)
+
+    @property
+    def Q(self) -> int:
+        """Columns of the sum."""
+        return conv_extent(self.W, self.S)
+
+    @property
+    def x(self) -> tuple[int, int, int, int]:
+        """Shape of the input."""
+        return self.C, self.H, self.W, self.N
+
+    @property
+    def weight(self) -> tuple[int, int, int, int]:
+        """Shape of the weights."""
+        return self.C, self.R, self.S, self.K
+
+    def y(self, form: str) -> tuple[int, int, int, int]:
+        """Shape of the output of a form: "plain", "relu" or "pool"."""
+        if form == "pool":
+            return self.K, pool_extent(self.P), pool_extent(self.Q), self.N
+        return self.K, self.P, self.Q, self.N

@@ -5,6 +5,7 @@ device proves anyway; here it is that the host's code on the way to a GPU mixes 
 that the tests themselves would run.
 """
 
+import re
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -96,11 +97,13 @@ class Device:
 
 
 class Module:
-    """A "cubin" of the pretended NVRTC is the name of its source."""
+    """A "cubin" of the pretended NVRTC is the name of its source, and its tile."""
 
     def load(self, image):
         assert type(image) is bytes
-        path = Path(image.decode())
+        name, _, tile = image.decode().partition("#")
+        self.tile = tuple(map(int, tile.split(","))) if tile else ()
+        path = Path(name)
         self.file = path.stem if path.parent.name == "kernels" and not path.is_absolute() else path
 
     def get_function(self, name):
@@ -108,7 +111,7 @@ class Module:
             values = [argument.held if isinstance(argument, ndarray) else argument for argument in args]
             assert all(isinstance(value, np.ndarray | np.generic) for value in values)
             assert not any(isinstance(argument, np.ndarray) for argument in args), "an array of the host in a launch"
-            backend.get_function(self.file, name)(grid, block, values, shared_mem)
+            backend.get_function(self.file, name, self.tile)(grid, block, values, shared_mem)
 
         function.ptr = 0
         return function
@@ -121,14 +124,19 @@ def namespace(name, **attributes):
     return module
 
 
-ATTRIBUTES = ("MultiProcessorCount", "ClockRate", "MemoryClockRate", "L2CacheSize", "GlobalMemoryBusWidth")
+TILE = re.compile(r"#define TILE (.*)\n")
+ATTRIBUTES = (
+    *("MultiProcessorCount", "ClockRate", "MemoryClockRate", "L2CacheSize", "GlobalMemoryBusWidth"),
+    "MaxSharedMemoryPerBlockOptin",
+)
+PRETENDED = {"MultiProcessorCount": 132, "MaxSharedMemoryPerBlockOptin": 227 << 10}
 runtime = namespace(
     "cupy.cuda.runtime",
     CUDARuntimeError=type("CUDARuntimeError", (RuntimeError,), {}),
     runtimeGetVersion=lambda: 13000,
     getDeviceCount=lambda: 1,
     getDeviceProperties=lambda number: {"name": b"a pretended GPU", "totalGlobalMem": 1 << 40},
-    deviceGetAttribute=lambda attribute, number: 1_000_000,
+    deviceGetAttribute=lambda attribute, number: PRETENDED.get(ATTRIBUTES[attribute], 1_000_000),
     **{f"cudaDevAttr{name}": number for number, name in enumerate(ATTRIBUTES)},
 )
 driver = namespace(
@@ -143,7 +151,7 @@ nvrtc = namespace(
     NVRTCError=type("NVRTCError", (RuntimeError,), {}),
     getVersion=lambda: (13, 99_999),  # of no real compiler, so that its "cubins" are taken for no real ones
     getSupportedArchs=lambda: (80, 90),
-    createProgram=lambda text, name, headers, names: name,
+    createProgram=lambda text, name, headers, names: f"{name}#{tile[1] if (tile := TILE.match(text)) else ''}",
     compileProgram=lambda program, options: None,
     getPTX=lambda program: b"",
     getCUBIN=lambda program: program.encode(),

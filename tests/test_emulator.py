@@ -8,12 +8,14 @@ import os
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from gzkern.cuda import source
+from gzkern.cuda.launch import Geometry, Kernel
 from gzkern.emulator import compiler, sanitizers
 from gzkern.emulator.backend import Emulator
 from gzkern.emulator.translate import translate
@@ -282,14 +284,37 @@ def test_shared_variables_outside_functions_do_not_compile(emulator, tmp_path):
 
 
 def test_second_time_comes_from_the_cache(file, monkeypatch):
-    library = compiler.compile_source(file, "fast")
+    library = compiler.compile_source(source.load(file), "fast")
 
     def no_process(*arguments, **options):
         raise AssertionError("something was run")
 
     monkeypatch.setattr(compiler.subprocess, "run", no_process)
-    assert compiler.compile_source(file, "fast") == library
+    assert compiler.compile_source(source.load(file), "fast") == library
     assert Emulator().compile_all([file])[file] < 0.5
+
+
+def test_a_kernel_is_compiled_once_a_tile(emulator, tmp_path):
+    path = tmp_path / "tile.cu"
+    path.write_text(
+        "#ifndef TILE\n#define TILE 2, 3\n#endif\n"
+        "template <unsigned ROWS, unsigned COLUMNS> struct Tile { static constexpr unsigned SIZE = ROWS * COLUMNS; };\n"
+        'extern "C" __global__ void __launch_bounds__(Tile<TILE>::SIZE) tile_size(float* x) '
+        "{ x[threadIdx.x] = Tile<TILE>::SIZE; }\n"
+    )
+    x = np.zeros(20, np.float32)
+    kernel = Kernel(path, "tile_size")
+    for tile, size in ((kernel, 6), (kernel.of(Tile(4, 5)), 20), (kernel, 6)):
+        tile(emulator, Geometry((1,), (size,)), x)
+        assert (x[:size] == size).all()
+    with pytest.raises(GzkernError, match="expected 1 to 6"):
+        kernel(emulator, Geometry((1,), (7,)), x)
+
+
+@dataclass(frozen=True)
+class Tile:
+    rows: int
+    columns: int
 
 
 def test_changed_include_is_compiled_anew(tmp_path):

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, cached_property, partial
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -18,6 +18,7 @@ import numpy as np
 
 from ..errors import GzkernError, InputError
 from . import nvrtc, source
+from .launch import Limits
 
 _NO_DEVICE = 100  # cudaErrorNoDevice
 
@@ -103,12 +104,8 @@ def describe(number: int) -> dict[str, Any]:
     """What a GPU is: units in the names, peaks computed from its clocks (None where the driver tells none)."""
     import cupy
 
-    runtime = cupy.cuda.runtime
-    properties = runtime.getDeviceProperties(number)
-
-    def attribute(name: str) -> int:
-        return int(runtime.deviceGetAttribute(getattr(runtime, f"cudaDevAttr{name}"), number))
-
+    properties = cupy.cuda.runtime.getDeviceProperties(number)
+    attribute = partial(_attribute, number=number)
     capability = _capability(number)
     multiprocessors = attribute("MultiProcessorCount")
     clock, memory_clock = attribute("ClockRate") * 1e3, attribute("MemoryClockRate") * 1e3
@@ -152,8 +149,8 @@ class Cuda:
 
     def __init__(self, number: int):
         self._number = number
-        self._functions: dict[tuple[str | Path, str], Callable[..., None]] = {}
-        self._modules: dict[str | Path, tuple[source.Source, Any]] = {}
+        self._functions: dict[tuple[str | Path, str, tuple[int, ...]], Callable[..., None]] = {}
+        self._modules: dict[tuple[str | Path, tuple[int, ...]], tuple[source.Source, Any]] = {}
         self._lock = Lock()
 
     def empty(self, shape: tuple[int, ...], dtype: Any = np.float32) -> Any:
@@ -190,16 +187,24 @@ class Cuda:
             "nvrtc": _dotted(nvrtc.version()),
         }
 
-    def get_function(self, file: str | Path, kernel: str) -> Callable[..., None]:
+    @cached_property
+    def limits(self) -> Limits:
+        """What a block may have on this GPU."""
+        return Limits(
+            _attribute("MultiProcessorCount", self._number), _attribute("MaxSharedMemoryPerBlockOptin", self._number)
+        )
+
+    def get_function(self, file: str | Path, kernel: str, tile: tuple[int, ...] = ()) -> Callable[..., None]:
         """``function(grid, block, args, shared_mem)`` of a kernel; compiles its file at the first call.
 
         Raises:
             GzkernError: the file does not compile, or has no such kernel.
         """
-        function = self._functions.get((file, kernel))
+        key = file, kernel, tile
+        function = self._functions.get(key)
         if function is None:
             with self._lock, self._reporting(kernel):
-                function = self._functions[file, kernel] = self._load(file, kernel)
+                function = self._functions[key] = self._load(*key)
         return function
 
     def compile_all(self, files: Iterable[str | Path]) -> dict[str | Path, float]:
@@ -219,10 +224,10 @@ class Cuda:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             return dict(zip(files, pool.map(compile_one, files), strict=True))
 
-    def _load(self, file: str | Path, kernel: str) -> Callable[..., None]:
+    def _load(self, file: str | Path, kernel: str, tile: tuple[int, ...]) -> Callable[..., None]:
         from cupy.cuda import driver
 
-        code, module = self._module(file)
+        code, module = self._module(file, tile)
         if kernel not in code.kernels:
             raise GzkernError(f"{code.name}: no kernel {kernel!r}; it has {', '.join(code.kernels)}")
         handle = module.get_function(kernel)
@@ -239,14 +244,14 @@ class Cuda:
 
         return function
 
-    def _module(self, file: str | Path) -> tuple[source.Source, Any]:
+    def _module(self, file: str | Path, tile: tuple[int, ...]) -> tuple[source.Source, Any]:
         from cupy.cuda.function import Module
 
-        if file not in self._modules:
-            code, module = source.load(file), Module()
+        if (file, tile) not in self._modules:
+            code, module = source.load(file, tile), Module()
             module.load(nvrtc.image(code, nvrtc.architecture(_capability(self._number))))
-            self._modules[file] = code, module
-        return self._modules[file]
+            self._modules[file, tile] = code, module
+        return self._modules[file, tile]
 
     @contextmanager
     def _reporting(self, what: str) -> Iterator[None]:
@@ -258,6 +263,13 @@ class Cuda:
                 yield
         except (driver.CUDADriverError, runtime.CUDARuntimeError) as error:
             raise GzkernError(f"GPU {self._number}: {what}: {_first_line(error)}") from error
+
+
+def _attribute(name: str, number: int) -> int:
+    """A cudaDeviceAttr of a GPU, by what follows that prefix."""
+    from cupy.cuda import runtime
+
+    return int(runtime.deviceGetAttribute(getattr(runtime, f"cudaDevAttr{name}"), number))
 
 
 def _capability(number: int) -> int:

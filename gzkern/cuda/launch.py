@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,12 +23,24 @@ _MOST_BLOCKS = (2**31 - 1, 65535, 65535)
 _MOST_THREADS = 1024
 
 
+@dataclass(frozen=True)
+class Limits:
+    """What the size of a tile depends on: multiprocessors, and bytes of shared memory that a block may have."""
+
+    multiprocessors: int
+    shared_bytes: int
+
+
 class Backend(Protocol):
     """A device that runs the kernels: a GPU (``cuda.device``), or its emulation (``gzkern.emulator``)."""
 
     name: str
 
-    def get_function(self, file: str | Path, kernel: str) -> Callable[..., None]:
+    @property
+    def limits(self) -> Limits:
+        """Of the device."""
+
+    def get_function(self, file: str | Path, kernel: str, tile: tuple[int, ...] = ()) -> Callable[..., None]:
         """``function(grid, block, args, shared_mem)`` of an ``extern "C"`` kernel; compiles its file if need be."""
 
     def empty(self, shape: tuple[int, ...], dtype: Any = np.float32) -> Any:
@@ -58,10 +70,15 @@ class Geometry:
 
 @dataclass(frozen=True)
 class Kernel:
-    """An ``extern "C"`` function of ``kernels/<file>.cu``."""
+    """An ``extern "C"`` function of ``kernels/<file>.cu``, with the template arguments that the file calls TILE."""
 
     file: str | Path
     name: str
+    tile: tuple[int, ...] = ()
+
+    def of(self, tile: Any) -> Kernel:
+        """The kernel compiled for a tile: a dataclass of integers, in the order of the template's parameters."""
+        return replace(self, tile=tuple(int(value) for value in astuple(tile)))
 
     def __call__(self, backend: Backend, geometry: Geometry, *arguments: Any) -> None:
         """Launch; a grid without blocks is no launch.
@@ -75,7 +92,8 @@ class Kernel:
         if 0 in geometry.grid:
             return
         self._check(geometry, arguments)
-        backend.get_function(self.file, self.name)(geometry.grid, geometry.block, arguments, geometry.shared)
+        function = backend.get_function(self.file, self.name, self.tile)
+        function(geometry.grid, geometry.block, arguments, geometry.shared)
 
     def _check(self, geometry: Geometry, arguments: Sequence[Any]) -> None:
         for axis, (blocks, most) in enumerate(zip(geometry.grid, _MOST_BLOCKS, strict=False)):

@@ -47,15 +47,20 @@ def stems() -> list[str]:
     return sorted(path.stem for path in folder().glob("*.cu"))
 
 
-def load(file: str | Path) -> Source:
+def load(file: str | Path, tile: tuple[int, ...] = ()) -> Source:
     """Read ``kernels/<file>.cu``, or any .cu file by its path; ``#include "…"`` is relative to the file or kernels/.
+
+    Args:
+        file: stem or path.
+        tile: what the text finds as ``TILE``, separated by commas; without one, the file's own default holds.
 
     Raises:
         GzkernError: the file, or one that it includes, is not there.
     """
     path = file if isinstance(file, Path) else folder() / f"{file}.cu"
     text = _inlined(path, set())
-    return Source(_shown(path), text, tuple(_KERNEL.findall(text)))
+    constants = f"#define TILE {', '.join(map(str, tile))}\n" if tile else ""
+    return Source(_shown(path), constants + text, tuple(_KERNEL.findall(text)))
 
 
 def _inlined(path: Path, seen: set[Path]) -> str:

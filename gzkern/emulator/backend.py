@@ -18,16 +18,16 @@ from typing import Any
 
 import numpy as np
 
-from ..cuda.launch import ALIGNMENT
+from ..cuda import source
+from ..cuda.launch import ALIGNMENT, Limits
 from ..errors import GzkernError
 from . import compiler, sanitizers
 from .library import CompiledKernel, Launch, Library
 
 ORDERS = ("forward", "reverse", "random")
 
-MOST_SHARED = 227 * 1024
-"""Bytes of shared memory that a block may have."""
-
+LIMITS = Limits(multiprocessors=132, shared_bytes=227 * 1024)
+"""Those of an H100 or H200, so that their tiles are the ones that are proved."""
 
 _MAP_NORESERVE = 0x4000  # of Linux; Python names it from 3.13 on
 
@@ -51,12 +51,13 @@ class Emulator:
     """A device whose arrays are NumPy's; launches are run to their end, one at a time."""
 
     name = "emulated"
+    limits = LIMITS
 
     def __init__(self) -> None:
         self.threads = _cores()  # that share out the blocks of a launch
         self._settings = Settings()
-        self._functions: dict[tuple[str | Path, str, str], Callable[..., None]] = {}
-        self._libraries: dict[tuple[str | Path, str], Library] = {}
+        self._functions: dict[tuple[str | Path, str, tuple[int, ...], str], Callable[..., None]] = {}
+        self._libraries: dict[tuple[str | Path, tuple[int, ...], str], Library] = {}
         self._lock = Lock()
 
     def require(self) -> None:
@@ -99,17 +100,18 @@ class Emulator:
         """The array itself."""
         return array
 
-    def get_function(self, file: str | Path, kernel: str) -> Callable[..., None]:
+    def get_function(self, file: str | Path, kernel: str, tile: tuple[int, ...] = ()) -> Callable[..., None]:
         """``function(grid, block, args, shared_mem)`` of a kernel; compiles its file at the first call.
 
         Raises:
             GzkernError: the file does not compile, or has no such kernel.
         """
-        key = file, kernel, self._settings.mode
+        mode = self._settings.mode
+        key = file, kernel, tile, mode
         function = self._functions.get(key)
         if function is None:
             with self._lock:
-                library = self._library(file, self._settings.mode)
+                library = self._library(file, tile, mode)
             if kernel not in library.kernels:
                 raise GzkernError(f"{file}: no kernel {kernel!r}; it has {', '.join(library.kernels)}")
             function = self._functions[key] = partial(self._launch, library, library.kernels[kernel])
@@ -125,19 +127,20 @@ class Emulator:
 
         def compile_one(file: str | Path) -> float:
             begin = time.perf_counter()
-            compiler.compile_source(file, mode)
+            compiler.compile_source(source.load(file), mode)
             return time.perf_counter() - begin
 
         files = list(files)
         with ThreadPoolExecutor(_cores()) as pool:
             return dict(zip(files, pool.map(compile_one, files), strict=True))
 
-    def _library(self, file: str | Path, mode: str) -> Library:
-        if (file, mode) not in self._libraries:
+    def _library(self, file: str | Path, tile: tuple[int, ...], mode: str) -> Library:
+        key = file, tile, mode
+        if key not in self._libraries:
             if mode != "fast":
                 sanitizers.require_runtime(mode)
-            self._libraries[file, mode] = Library(compiler.compile_source(file, mode))
-        return self._libraries[file, mode]
+            self._libraries[key] = Library(compiler.compile_source(source.load(file, tile), mode))
+        return self._libraries[key]
 
     def _launch(
         self,
@@ -150,8 +153,10 @@ class Emulator:
     ) -> None:
         if not 0 < math.prod(block) <= kernel.most_threads:
             raise GzkernError(f"{kernel.name}: a block of {block} threads, expected 1 to {kernel.most_threads}")
-        if not 0 <= shared_mem <= MOST_SHARED:
-            raise GzkernError(f"{kernel.name}: {shared_mem} bytes of shared memory, expected 0 to {MOST_SHARED}")
+        if not 0 <= shared_mem <= LIMITS.shared_bytes:
+            raise GzkernError(
+                f"{kernel.name}: {shared_mem} bytes of shared memory, expected 0 to {LIMITS.shared_bytes}"
+            )
         settings = self._settings
         workers = self.threads if settings.mode == "fast" else 1
         launch = Launch(

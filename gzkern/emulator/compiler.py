@@ -70,7 +70,7 @@ def find() -> Compiler:
     )
 
 
-def compile_source(file: str | Path, mode: str) -> Path:
+def compile_source(code: source.Source, mode: str) -> Path:
     """A .cu file as a shared library, compiled unless the cache has it.
 
     Raises:
@@ -78,7 +78,6 @@ def compile_source(file: str | Path, mode: str) -> Path:
         InputError: no compiler.
     """
     compiler = find()
-    code = source.load(file)
     text = translate(code, unroll=mode == "fast")  # unrolled checks of a sanitizer take minutes to compile
     command = [compiler.path, *_COMMON, *_MODES[mode], *_machine_flags(), f"-I{_INCLUDE}"]
     key = hashlib.sha256("\0".join([text, _headers(), compiler.version, *command, _cpu()]).encode()).hexdigest()[:24]

@@ -8,7 +8,8 @@ from harness import Case
 from numerics import UNIT, assert_bounded, assert_within_error_rule, normal, wide
 
 from gzkern.cpu import conv2d as oracle
-from gzkern.cuda import conv2d
+from gzkern.cuda import conv2d_backward_bias, conv2d_backward_data, conv2d_backward_weights, conv2d_forward
+from gzkern.shapes import Conv2dSizes
 
 # C, H, W, N, R, S, K and the form: ones, primes, tiles ± 1 along every extent, odd sums under a pool, empty batches.
 QUICK = [((3, 6, 7, 8, 3, 2, 4), "pool"), ((2, 5, 4, 7, 2, 2, 5), "relu"), ((2, 4, 5, 3, 3, 3, 3), "plain")]
@@ -114,7 +115,7 @@ def nans():
 
 
 def forward_cases():
-    for version in conv2d.FORWARD:
+    for version in conv2d_forward.VERSIONS:
         kernel = f"conv2d_forward_{version}"
         for shape, form in [*SHAPES, *(LONG[:1] if version in ("naive", "long") else [])]:
             if version == "vectorised" and not aligned(shape, "forward"):
@@ -123,7 +124,7 @@ def forward_cases():
                 kernel,
                 f"{'x'.join(map(str, shape))}-{form}",
                 partial(layer, shape),
-                partial(conv2d.convolve, form=form, version=version),
+                partial(conv2d_forward.convolve, form=form, version=version),
                 partial(check_forward, shape=shape, form=form),
                 quick=(shape, form) in QUICK,
                 shared=version != "naive",
@@ -133,10 +134,10 @@ def forward_cases():
                 kernel,
                 f"ties-{form}",
                 partial(layer, (2, 7, 8, 8, 3, 3, 8), small_integers),
-                partial(conv2d.convolve, form=form, version=version),
+                partial(conv2d_forward.convolve, form=form, version=version),
                 partial(check_exact, form=form),
             )
-        yield Case(kernel, "nan", nans, partial(conv2d.convolve, form="pool", version=version),
+        yield Case(kernel, "nan", nans, partial(conv2d_forward.convolve, form="pool", version=version),
                    partial(check_exact, form="pool"))  # fmt: skip
 
 
@@ -198,9 +199,9 @@ def check_nan_gradient(inputs, results, shape, form, which):
 
 def backward_cases():
     passes = [
-        ("data", conv2d.backward_data, conv2d.BACKWARD_DATA, ("weight",)),
-        ("weights", conv2d.backward_weights, conv2d.BACKWARD_WEIGHTS, ("x",)),
-        ("bias", conv2d.backward_bias, conv2d.BACKWARD_BIAS, ()),
+        ("data", conv2d_backward_data.backward_data, conv2d_backward_data.VERSIONS, ("weight",)),
+        ("weights", conv2d_backward_weights.backward_weights, conv2d_backward_weights.VERSIONS, ("x",)),
+        ("bias", conv2d_backward_bias.backward_bias, conv2d_backward_bias.VERSIONS, ()),
     ]
     for which, (name, binding, versions, arrays) in enumerate(passes):
         for version in versions:
@@ -215,7 +216,7 @@ def backward_cases():
                     kernel,
                     f"{'x'.join(map(str, shape))}-{form}",
                     partial(gradients, shape, form, arrays),
-                    partial(_call, binding, form=form, sizes=conv2d.Sizes(*shape), version=version),
+                    partial(_call, binding, form=form, sizes=Conv2dSizes(*shape), version=version),
                     partial(check_gradient, shape=shape, form=form, which=which),
                     quick=(shape, form) in QUICK,
                     shared=shared,
@@ -226,7 +227,7 @@ def backward_cases():
                     kernel,
                     "one-part",
                     partial(gradients, shape, form, arrays),
-                    partial(_call_in_one_part, form=form, sizes=conv2d.Sizes(*shape), version=version),
+                    partial(_call_in_one_part, form=form, sizes=Conv2dSizes(*shape), version=version),
                     partial(check_gradient, shape=shape, form=form, which=which),
                     quick=shared,
                     shared=shared,
@@ -237,7 +238,7 @@ def backward_cases():
                     kernel,
                     f"nan-{form}",
                     partial(nan_gradients, shape, form, arrays),
-                    partial(_call, binding, form=form, sizes=conv2d.Sizes(*shape), version=version),
+                    partial(_call, binding, form=form, sizes=Conv2dSizes(*shape), version=version),
                     partial(check_nan_gradient, shape=shape, form=form, which=which),
                 )
 
@@ -248,8 +249,8 @@ def _call(binding, *, kept=None, **arguments):
 
 def _call_in_one_part(**arguments):
     """Small sizes are cut into parts of one step, which shows nothing of how one step follows another."""
-    with mock.patch.object(conv2d, "_BLOCKS", 1):
-        return conv2d.backward_weights(**arguments)
+    with mock.patch.object(conv2d_backward_weights, "_BLOCKS", 1):
+        return conv2d_backward_weights.backward_weights(**arguments)
 
 
 def sum_cases():
@@ -259,7 +260,7 @@ def sum_cases():
             "conv2d_backward_weights_sum",
             f"{parts}x{size}",
             lambda parts=parts, size=size: {"partial": normal(parts, size)},
-            conv2d.sum_parts,
+            conv2d_backward_weights.sum_parts,
             lambda inputs, results: assert_within_error_rule(
                 results[0],
                 inputs["partial"].astype(np.float64).sum(axis=0),
