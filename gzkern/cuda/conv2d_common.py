@@ -91,6 +91,13 @@ def placed(kept: Any, gradient: Any) -> Any:
     return gradient if kept is None else kept
 
 
+def no_tile(sizes: Conv2dSizes, version: str, needs: str) -> InputError:
+    """What to raise where a version does not take these sizes."""
+    return InputError(
+        f"conv2d: version {version!r} takes {needs}, got x {sizes.x} and weight {sizes.weight}; leave version out"
+    )
+
+
 def chosen(version: str | None, fits: dict[str, bool], needs: str) -> str:
     """The version that is asked for; None: the last of those that fit.
 

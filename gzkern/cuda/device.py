@@ -191,7 +191,9 @@ class Cuda:
     def limits(self) -> Limits:
         """What a block may have on this GPU."""
         return Limits(
-            _attribute("MultiProcessorCount", self._number), _attribute("MaxSharedMemoryPerBlockOptin", self._number)
+            _capability(self._number),
+            _attribute("MultiProcessorCount", self._number),
+            _attribute("MaxSharedMemoryPerBlockOptin", self._number),
         )
 
     def get_function(self, file: str | Path, kernel: str, tile: tuple[int, ...] = ()) -> Callable[..., None]:

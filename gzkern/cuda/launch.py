@@ -25,8 +25,15 @@ _MOST_THREADS = 1024
 
 @dataclass(frozen=True)
 class Limits:
-    """What the size of a tile depends on: multiprocessors, and bytes of shared memory that a block may have."""
+    """What the choice of a kernel and the size of its tile depend on.
 
+    Attributes:
+        capability: compute capability, times ten.
+        multiprocessors: that run blocks at once.
+        shared_bytes: of shared memory that a block may have.
+    """
+
+    capability: int
     multiprocessors: int
     shared_bytes: int
 

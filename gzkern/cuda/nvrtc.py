@@ -80,10 +80,15 @@ def compile_source(source: Source, architecture: str) -> Program:
     try:
         nvrtc.compileProgram(program, (f"--gpu-architecture={architecture}", *FLAGS))
         ptx = nvrtc.getPTX(program)
-        code = ptx if architecture.startswith("compute") else nvrtc.getCUBIN(program)
+        code = ptx if architecture.startswith("compute") else _whole(nvrtc.getCUBIN(program))
         return Program(code, ptx.decode(), nvrtc.getProgramLog(program))
     except nvrtc.NVRTCError as error:
         lines = nvrtc.getProgramLog(program).strip() or str(error)
         raise GzkernError(f"{source.name} does not compile for {architecture}:\n{lines}") from None
     finally:
         nvrtc.destroyProgram(program)
+
+
+def _whole(cubin: bytes) -> bytes:
+    """CuPy cuts off the last byte, a zero, as if a cubin were a string; its size is a multiple of 8."""
+    return cubin + b"\0" * (-len(cubin) % 8)

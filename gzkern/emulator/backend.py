@@ -26,7 +26,7 @@ from .library import CompiledKernel, Launch, Library
 
 ORDERS = ("forward", "reverse", "random")
 
-LIMITS = Limits(multiprocessors=132, shared_bytes=227 * 1024)
+LIMITS = Limits(capability=90, multiprocessors=132, shared_bytes=227 * 1024)
 """Those of an H100 or H200, so that their tiles are the ones that are proved."""
 
 _MAP_NORESERVE = 0x4000  # of Linux; Python names it from 3.13 on

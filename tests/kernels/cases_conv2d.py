@@ -64,19 +64,28 @@ def windows(z, fill):
     return np.stack([padded[:, corner // 2 :: 2, corner % 2 :: 2] for corner in range(4)])
 
 
+def as_they_are(x):
+    """The operands that a product of float32 sees."""
+    return x
+
+
 @cache
-def exact_sums(shape):
-    """The sums before ReLU and pool in float64, and how far off float32 may be."""
+def exact_sums(shape, rounded, factor):
+    """The sums before ReLU and pool in float64, of rounded operands, and how far off a result may be."""
     inputs = wide(layer(shape))
+    inputs.update((name, rounded(inputs[name])) for name in ("x", "weight"))
     z, _ = oracle.forward_oracle(*inputs.values(), activate=False, pool=False)
     squares, _ = oracle.forward_oracle(*(a**2 for a in inputs.values()), activate=False, pool=False)
     C, _, _, _, R, S, _ = shape
-    return z, 4 * UNIT * np.sqrt(C * R * S + 1) * np.sqrt(squares)
+    return z, factor * UNIT * np.sqrt(C * R * S + 1) * np.sqrt(squares)
 
 
-def check_forward(inputs, results, shape, form):
-    """y within the error rule; the code byte where no two candidates are closer than rounding."""
-    z, bound = exact_sums(shape)
+def check_forward(inputs, results, shape, form, rounded=as_they_are, factor=4):
+    """y within the error rule; the code byte where no two candidates are closer than rounding.
+
+    Products of other numbers than float32 have their operands ``rounded``, and the rule another ``factor``.
+    """
+    z, bound = exact_sums(shape, rounded, factor)
     y, code = results
     if form != "pool":
         assert code is None
@@ -161,9 +170,10 @@ def exact_backward(x, weight, gradient, kept, form):
 
 
 @cache
-def exact_gradients(shape, form):
-    """The three gradients in float64, and their sums of squared products."""
+def exact_gradients(shape, form, rounded):
+    """The three gradients in float64, of rounded operands, and their sums of squared products."""
     exact = {name: wide({name: a})[name] for name, a in backward_arrays(shape, form).items() if a is not None}
+    exact.update((name, rounded(exact[name])) for name in ("x", "weight", "gradient"))
     kept = exact.get("kept")
     return tuple(
         exact_backward(exact["x"] ** power, exact["weight"] ** power, exact["gradient"] ** power, kept, form)
@@ -171,11 +181,11 @@ def exact_gradients(shape, form):
     )
 
 
-def check_gradient(inputs, results, shape, form, which):
-    references, squares = exact_gradients(shape, form)
+def check_gradient(inputs, results, shape, form, which, rounded=as_they_are, factor=4):
+    references, squares = exact_gradients(shape, form, rounded)
     _, H, W, N, R, S, K = shape
     terms = (K * R * S, (H - R + 1) * (W - S + 1) * N, N)[which]
-    return assert_within_error_rule(results[0], references[which], squares[which], terms)
+    return assert_within_error_rule(results[0], references[which], squares[which], terms, factor)
 
 
 def nan_gradients(shape, form, arrays):

@@ -8,6 +8,7 @@
 #include "tensor_core.hpp"
 #include "vectors.hpp"
 #include "warp.hpp"
+#include "warpgroup.hpp"
 
 #define __global__
 #define __device__

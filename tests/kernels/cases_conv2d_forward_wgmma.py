@@ -1,0 +1,53 @@
+"""Cases of kernels/conv2d_forward_wgmma.cu."""
+
+from functools import partial
+
+import numpy as np
+from cases_conv2d import as_they_are, check_exact, check_forward, layer, small_integers
+from cases_fragments import tf32
+from harness import Case
+
+from gzkern.cuda import conv2d_forward_wgmma
+from gzkern.cuda.conv2d_common import FORMS
+from gzkern.cuda.conv2d_forward_wgmma import Tile
+
+# C, H, W, N, R, S, K; form; filters a warp, rows and columns of windows, groups of images, stages.
+QUICK = [((8, 5, 6, 20, 3, 2, 32), "pool", (32, 1, 2, 2, 2))]
+CASES = [
+    *QUICK,
+    ((16, 6, 7, 20, 3, 2, 64), "relu", (64, 2, 2, 1, 3)),
+    ((24, 5, 5, 36, 3, 3, 64), "pool", (32, 2, 1, 2, 2)),
+    ((8, 8, 9, 4, 5, 5, 64), "pool", (64, 2, 4, 1, 1)),
+    ((8, 4, 9, 68, 1, 1, 32), "plain", (32, 1, 1, 4, 2)),
+    ((16, 4, 8, 8, 2, 5, 32), "plain", (32, 1, 4, 1, 2)),
+    ((8, 6, 6, 20, 3, 3, 64), "relu", (64, 1, 3, 4, 2)),
+    ((8, 3, 3, 0, 3, 3, 32), "pool", (32, 1, 4, 1, 2)),
+    ((40, 4, 4, 16, 2, 2, 32), "pool", (32, 1, 2, 2, 3)),  # more stages than are in shared memory at once
+]
+TIES = (8, 7, 8, 8, 3, 3, 32)
+
+
+def cases():
+    for precision, rounded, factor in (("tf32", tf32, 16), ("fp32x3", as_they_are, 4)):
+        kernel = f"conv2d_forward_wgmma_{precision}"
+        call = partial(conv2d_forward_wgmma.convolve, precision=precision)
+        for shape, form, block in CASES:
+            tile = Tile(*shape[4:6], int(FORMS[form]), *block)
+            yield Case(
+                kernel,
+                f"{'x'.join(map(str, shape))}-{form}",
+                partial(layer, shape),
+                partial(call, form=form, tile=tile),
+                partial(check_forward, shape=shape, form=form, rounded=rounded, factor=factor),
+                quick=(shape, form, block) in QUICK,
+                shared=True,
+            )
+        for label, inputs in (("ties", partial(layer, TIES, small_integers)), ("nan", nans)):
+            yield Case(kernel, label, inputs, partial(call, form="pool"), partial(check_exact, form="pool"))
+
+
+def nans():
+    inputs = layer(TIES, small_integers)
+    inputs["x"][1, 2, 3, 7] = np.nan
+    inputs["bias"][2, 1, 1] = np.nan
+    return inputs
