@@ -1,9 +1,13 @@
-// Four floats at once: addresses are multiples of 16 bytes.
+// Four floats at once, or two: addresses are multiples of 16 bytes, or 8.
 #pragma once
 
 __device__ __forceinline__ float4 load4(const float* from) { return *reinterpret_cast<const float4*>(from); }
 
 __device__ __forceinline__ void store4(float* to, float4 value) { *reinterpret_cast<float4*>(to) = value; }
+
+__device__ __forceinline__ float2 load2(const float* from) { return *reinterpret_cast<const float2*>(from); }
+
+__device__ __forceinline__ void store2(float* to, float2 value) { *reinterpret_cast<float2*>(to) = value; }
 
 __device__ __forceinline__ void multiply_add(float4& sum, float a, float4 b) {
   sum.x = fmaf(a, b.x, sum.x);

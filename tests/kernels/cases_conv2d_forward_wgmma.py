@@ -9,7 +9,7 @@ from harness import Case
 
 from gzkern.cuda import conv2d_forward_wgmma
 from gzkern.cuda.conv2d_common import FORMS
-from gzkern.cuda.conv2d_forward_wgmma import Tile
+from gzkern.cuda.conv2d_wgmma import Tile
 
 # C, H, W, N, R, S, K; form; filters a warp, rows and columns of windows, groups of images, stages.
 QUICK = [((8, 5, 6, 20, 3, 2, 32), "pool", (32, 1, 2, 2, 2))]

@@ -1,0 +1,58 @@
+"""Cases of kernels/conv2d_backward_data_wgmma.cu."""
+
+from functools import partial
+
+from cases_conv2d import as_they_are, check_gradient, check_nan_gradient, gradients, nan_gradients
+from cases_fragments import tf32
+from harness import Case
+
+from gzkern.cuda import conv2d_backward_data_wgmma
+from gzkern.cuda.conv2d_common import FORMS
+from gzkern.cuda.conv2d_wgmma import Tile
+from gzkern.shapes import Conv2dSizes
+
+# C, H, W, N, R, S, K; form; outputs of a warp, rows and columns of windows, groups of images, stages.
+QUICK = [((32, 6, 7, 16, 3, 2, 8), "pool", (32, 1, 2, 2, 2))]
+CASES = [
+    *QUICK,
+    ((64, 6, 5, 20, 3, 2, 16), "relu", (64, 2, 2, 1, 3)),
+    ((64, 7, 7, 32, 3, 3, 16), "pool", (32, 2, 1, 2, 2)),
+    ((64, 8, 9, 16, 5, 5, 8), "pool", (64, 2, 4, 1, 1)),
+    ((32, 4, 9, 68, 1, 1, 8), "plain", (32, 1, 1, 4, 2)),
+    ((32, 6, 8, 8, 2, 5, 24), "plain", (32, 1, 4, 1, 2)),
+    ((32, 6, 8, 48, 2, 4, 8), "pool", (32, 1, 4, 1, 2)),  # windows of the pool begin amid those of dx
+    ((64, 6, 6, 20, 3, 3, 8), "relu", (64, 1, 3, 4, 1)),
+    ((32, 3, 3, 0, 3, 3, 8), "pool", (32, 1, 4, 1, 2)),
+    ((32, 4, 4, 16, 2, 2, 40), "pool", (32, 1, 2, 2, 3)),  # more stages than are in shared memory at once
+]
+NAN = (32, 6, 5, 16, 3, 2, 8)
+
+
+def call(form, shape, tile, precision, *, kept=None, **arrays):
+    return conv2d_backward_data_wgmma.backward_data(
+        kept=kept, form=form, sizes=Conv2dSizes(*shape), tile=tile, precision=precision, **arrays
+    )
+
+
+def cases():
+    for precision, rounded, factor in (("tf32", tf32, 16), ("fp32x3", as_they_are, 4)):
+        kernel = f"conv2d_backward_data_wgmma_{precision}"
+        for shape, form, block in CASES:
+            tile = Tile(*shape[4:6], int(FORMS[form]), *block)
+            yield Case(
+                kernel,
+                f"{'x'.join(map(str, shape))}-{form}",
+                partial(gradients, shape, form, ("weight",)),
+                partial(call, form, shape, tile, precision),
+                partial(check_gradient, shape=shape, form=form, which=0, rounded=rounded, factor=factor),
+                quick=(shape, form, block) in QUICK,
+                shared=True,
+            )
+        for form in FORMS:
+            yield Case(
+                kernel,
+                f"nan-{form}",
+                partial(nan_gradients, NAN, form, ("weight",)),
+                partial(call, form, NAN, None, precision),
+                partial(check_nan_gradient, shape=NAN, form=form, which=0),
+            )
