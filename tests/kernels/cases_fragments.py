@@ -1,5 +1,6 @@
-"""Cases of fragments.cu: which lane holds which element in mma.sync, and how operands are rounded to tf32."""
+"""Cases of fragments.cu: which lane holds which element in mma.sync, and how operands are rounded."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,13 @@ from numerics import assert_bounded
 from gzkern.cuda.launch import Geometry, Kernel, backend_of
 
 MMA = Kernel(Path(__file__).with_name("fragments.cu"), "fragments_mma")
+BF16 = Kernel(Path(__file__).with_name("fragments.cu"), "fragments_bf16")
 
 
-def mma(a, b, c):
+def mma(a, b, c, kernel=MMA):
     backend = backend_of("fragments", a=a, b=b, c=c)
     d = backend.empty(c.shape)
-    MMA(backend, Geometry((1,), (32,)), a, b, c, d)
+    kernel(backend, Geometry((1,), (32,)), a, b, c, d)
     return d
 
 
@@ -24,9 +26,24 @@ def tf32(x):
     return np.copysign(np.floor(np.abs(x) * scale + 0.5), x) / scale
 
 
-def check(inputs, results):
-    """Sums of eight products and c: 2⁻²¹ of their magnitudes, since tensor cores cut some low bits off."""
-    a, b, c = tf32(inputs["a"]), tf32(inputs["b"]), inputs["c"].astype(np.float64)
+def bfloat16(x):
+    """The bits of float32 numbers rounded to bfloat16, ties to even."""
+    bits = x.view(np.uint32).astype(np.uint64)
+    return np.where(np.isnan(x), 0x7FFF, (bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
+
+
+def from_bfloat16(bits):
+    return (bits.astype(np.uint32) << 16).view(np.float32)
+
+
+def through_bfloat16(x):
+    """Rounded to 7 bits of mantissa, ties to even, in float64."""
+    return from_bfloat16(bfloat16(x.astype(np.float32))).astype(np.float64)
+
+
+def check(inputs, results, rounded=tf32):
+    """Sums of the products and c: 2⁻²¹ of their magnitudes, since tensor cores cut some low bits off."""
+    a, b, c = rounded(inputs["a"]), rounded(inputs["b"]), inputs["c"].astype(np.float64)
     exact, magnitude = c + a @ b, np.abs(c) + np.abs(a) @ np.abs(b)
     return assert_bounded(results[0], exact, 2.0**-21 * magnitude)
 
@@ -37,37 +54,51 @@ def check_exact(inputs, results):
     return 0.0
 
 
-def normal():
+def normal(shapes):
     rng = np.random.default_rng(0)
-    return {name: rng.standard_normal(shape, np.float32) for name, shape in SHAPES.items()}
+    return {name: rng.standard_normal(shape, np.float32) for name, shape in shapes.items()}
 
 
-def integers():
+def integers(shapes):
     """Every element of a tile different from its neighbours, so that no swap of lanes goes unseen."""
     rng = np.random.default_rng(1)
-    return {name: rng.integers(-31, 32, shape).astype(np.float32) for name, shape in SHAPES.items()}
+    return {name: rng.integers(-31, 32, shape).astype(np.float32) for name, shape in shapes.items()}
 
 
-def ties():
-    """Halfway between two tf32 numbers, of both signs: away from zero."""
+def ties(shapes, bits):
+    """Halfway between two numbers of so many bits of mantissa, of both signs."""
     rng = np.random.default_rng(2)
-    odd = 1 + (2 * rng.integers(0, 1024, (16, 8)) + 1) / 2048
+    odd = 1 + (2 * rng.integers(0, 2**bits, shapes["a"]) + 1) / 2.0 ** (bits + 1)
     return {
-        "a": (odd * rng.choice([-1, 1], (16, 8))).astype(np.float32),
-        "b": np.eye(8, dtype=np.float32),
-        "c": np.zeros((16, 8), np.float32),
+        "a": (odd * rng.choice([-1, 1], shapes["a"])).astype(np.float32),
+        "b": np.eye(len(odd[0]), dtype=np.float32),
+        "c": np.zeros(shapes["c"], np.float32),
     }
 
 
-def check_ties(inputs, results):
-    np.testing.assert_array_equal(results[0], tf32(inputs["a"]))
+def check_ties(inputs, results, rounded=tf32):
+    np.testing.assert_array_equal(results[0], rounded(inputs["a"]))
     return 0.0
 
 
-SHAPES = {"a": (16, 8), "b": (8, 8), "c": (16, 8)}
-PROOFS = {"integers": (integers, check_exact), "normal": (normal, check), "ties": (ties, check_ties)}
+TILE = {"a": (16, 8), "b": (8, 8), "c": (16, 8)}
+TWO_TILES = {"a": (16, 16), "b": (16, 16), "c": (16, 16)}
+PROOFS = {
+    "fragments_mma": {
+        "integers": (partial(integers, TILE), check_exact),
+        "normal": (partial(normal, TILE), check),
+        "ties": (partial(ties, TILE, 10), check_ties),
+    },
+    "fragments_bf16": {
+        "integers": (partial(integers, TWO_TILES), check_exact),
+        "normal": (partial(normal, TWO_TILES), partial(check, rounded=through_bfloat16)),
+        "ties": (partial(ties, TWO_TILES, 7), partial(check_ties, rounded=through_bfloat16)),
+    },
+}
 
 
 def cases():
-    for label, (inputs, proof) in PROOFS.items():
-        yield Case(kernel="fragments_mma", label=label, inputs=inputs, call=mma, check=proof, quick=True)
+    for kernel, proofs in PROOFS.items():
+        call = mma if kernel == MMA.name else partial(mma, kernel=BF16)
+        for label, (inputs, proof) in proofs.items():
+            yield Case(kernel, label, inputs, call, proof, quick=True, shared=kernel == BF16.name)

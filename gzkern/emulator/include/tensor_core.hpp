@@ -58,20 +58,17 @@ EMULATION_UNSEEN inline void multiply_bf16(MmaOperand** lanes) {
       lanes,
       [&](unsigned row, unsigned k)
           EMULATION_UNSEEN { return half(lanes[row % 8 * 4 + k % 8 / 2]->a[row / 8 + k / 8 * 2], k); },
-      [&](unsigned k, unsigned column)
-          EMULATION_UNSEEN { return half(lanes[column * 4 + k % 8 / 2]->b[k / 8], k); });
+      [&](unsigned k, unsigned column) EMULATION_UNSEEN { return half(lanes[column * 4 + k % 8 / 2]->b[k / 8], k); });
 }
 
 inline void mma_m16n8k8_tf32(float d[4], const unsigned a[4], const unsigned b[2], Place place = Place::current()) {
   MmaOperand mine{a, b, d};
-  collective(
-      "mma.sync", ~0u, mine, [](MmaOperand** lanes, unsigned) EMULATION_UNSEEN { multiply_tf32(lanes); }, place);
+  collective("mma.sync", ~0u, mine, [](MmaOperand** lanes, unsigned) EMULATION_UNSEEN { multiply_tf32(lanes); }, place);
 }
 
 inline void mma_m16n8k16_bf16(float d[4], const unsigned a[4], const unsigned b[2], Place place = Place::current()) {
   MmaOperand mine{a, b, d};
-  collective(
-      "mma.sync", ~0u, mine, [](MmaOperand** lanes, unsigned) EMULATION_UNSEEN { multiply_bf16(lanes); }, place);
+  collective("mma.sync", ~0u, mine, [](MmaOperand** lanes, unsigned) EMULATION_UNSEEN { multiply_bf16(lanes); }, place);
 }
 
 struct MatrixRow {

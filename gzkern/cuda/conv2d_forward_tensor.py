@@ -1,0 +1,197 @@
+"""The forward pass on tensor cores, in tf32, fp32x3 and bf16; ``kernels/conv2d_forward_tensor.cu``.
+
+Bfloat16 arrays are uint16 in Python: their bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from ..errors import InputError
+from ..shapes import Conv2dSizes, pool_extent
+from .conv2d_common import FORMS, LONGEST_CHAIN, require_inputs
+from .launch import Geometry, Kernel, Limits, ceil_div, extents, require_size
+
+PRECISIONS = {
+    "tf32": Kernel("conv2d_forward_tensor", "conv2d_forward_tensor_tf32"),
+    "fp32x3": Kernel("conv2d_forward_tensor", "conv2d_forward_tensor_fp32x3"),
+    "bf16": Kernel("conv2d_forward_tensor", "conv2d_forward_tensor_bf16"),
+}
+
+_FEW_CHANNELS = 8
+"""Fewer than these do not fill a product: its terms run over the taps of all channels."""
+
+_WARP_TILES = ((2, 4), (1, 4), (1, 2))
+_WARPS = (1, 2)
+_WINDOWS = ((1, 1), (1, 2), (2, 2), (1, 3), (3, 3))
+_PARTS = (1, 2, 4)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """What conv2d_forward_tensor.cu is compiled for: its template's parameters."""
+
+    R: int
+    S: int
+    flat: int
+    M: int
+    J: int
+    warps_n: int
+    warps_k: int
+    window_rows: int
+    window_columns: int
+    parts: int
+    rows: int
+
+    @property
+    def images(self) -> int:
+        """Of a block."""
+        return 16 * self.M * self.warps_n
+
+    @property
+    def filters(self) -> int:
+        """Of a block."""
+        return 8 * self.J * self.warps_k
+
+    @property
+    def threads(self) -> int:
+        """Of a block."""
+        return 32 * self.warps_n * self.warps_k * self.window_rows * self.window_columns * self.parts
+
+    @property
+    def patch(self) -> tuple[int, int]:
+        """Rows and columns of x that the windows of a block need."""
+        return self.R + 2 * self.window_rows - 1, self.S + 2 * self.window_columns - 1
+
+    def blocks(self, sizes: Conv2dSizes) -> int:
+        """Of a launch."""
+        windows = ceil_div(pool_extent(sizes.P), self.window_rows) * ceil_div(pool_extent(sizes.Q), self.window_columns)
+        return ceil_div(sizes.N, self.images) * windows * ceil_div(sizes.K, self.filters)
+
+    def shared(self, precision: str) -> int:
+        """Bytes of shared memory a block, as ``Layout`` lays it out."""
+        item, depth = _format(precision)
+        period = 128 // item
+        height, width = self.patch
+        if self.flat:
+            position = _padded(self.images, 8, period)
+            row = _padded(width * position, 8 * self.S, period)
+            channel = _padded(height * row, 8 * self.R * self.S, period)
+            terms = ceil_div(self.flat * self.R * self.S, depth) * depth
+            weights = terms * _padded(self.filters, 8, period)
+            return item * (self.flat * channel + row + position + self.images + weights)
+        channel = _padded(height * width * self.images, 8, period)
+        weights = _padded(self.rows * self.S * self.filters, 8, period)
+        sums = 64 * self.M * self.J * self.threads if self.parts > 1 else 0
+        return max(2 * item * depth * self.parts * (channel + weights), sums)
+
+
+def convolve(
+    x: Any, weight: Any, bias: Any, form: str, precision: str = "tf32", tile: Tile | None = None
+) -> tuple[Any, Any]:
+    """y and its code, which is None unless the form is "pool", and by bf16, which is for prediction alone.
+
+    Args:
+        x: (C, H, W, N); by bf16 uint16, the bits of bfloat16, and so are ``weight`` and y.
+        weight: (C, R, S, K).
+        bias: (K, P, Q), float32.
+        form: "plain", "relu" or "pool".
+        precision: "tf32", "fp32x3" or "bf16".
+        tile: of the kernel; None: the one for these sizes.
+
+    Raises:
+        InputError: arrays that do not fit each other, or sizes that no tile takes.
+    """
+    if precision not in PRECISIONS:
+        raise InputError(f"conv2d: precision is {precision!r}, expected {' or '.join(PRECISIONS)}")
+    dtype = np.uint16 if precision == "bf16" else np.float32
+    backend, sizes = require_inputs(x, weight, bias, form, dtype)
+    here = tile or choose_tile(sizes, form, backend.limits, precision)
+    if here is None or not _takes(sizes, precision):
+        raise InputError(
+            f"conv2d: tensor cores by {precision} take multiples of {16 // _format(precision)[0]} images and filters, "
+            f"sums of at most {LONGEST_CHAIN} terms and filters that fit in shared memory, got {sizes}"
+        )
+    shape = sizes.y(form)
+    require_size("conv2d", "y", shape)
+    y = backend.empty(shape, dtype)
+    code = backend.empty(shape, np.uint8) if form == "pool" and precision != "bf16" else None
+    outputs = (y,) if precision == "bf16" else (y, backend.empty((0,), np.uint8) if code is None else code)
+    PRECISIONS[precision].of(here)(
+        backend,
+        Geometry((here.blocks(sizes),), (here.threads,), here.shared(precision)),
+        x,
+        weight,
+        bias,
+        *outputs,
+        *extents(sizes.C, sizes.H, sizes.W, sizes.N, sizes.K),
+        FORMS[form],
+    )
+    return y, code
+
+
+def tile(sizes: Conv2dSizes, form: str, limits: Limits, precision: str = "tf32") -> Tile | None:
+    """The tile for these sizes, None where there is none."""
+    if not _takes(sizes, precision):
+        return None
+    fitting = [each for each in _candidates(sizes) if each.shared(precision) <= limits.shared_bytes]
+    return min(fitting, key=lambda each: _cycles(each, sizes, limits, precision), default=None)
+
+
+choose_tile = tile  # where ``tile`` is an argument
+
+
+def _takes(sizes: Conv2dSizes, precision: str) -> bool:
+    multiple = 16 // _format(precision)[0]
+    return sizes.N % multiple == sizes.K % multiple == 0 and sizes.C * sizes.R * sizes.S <= LONGEST_CHAIN
+
+
+def _candidates(sizes: Conv2dSizes) -> Iterator[Tile]:
+    flat = sizes.C if sizes.C < _FEW_CHANNELS else 0
+    for (m, j), warps_n, warps_k, windows in product(_WARP_TILES, _WARPS, _WARPS, _WINDOWS):
+        for parts, rows in product((1,) if flat else _PARTS, {1, sizes.R}):
+            candidate = Tile(sizes.R, sizes.S, flat, m, j, warps_n, warps_k, *windows, parts, rows)
+            if candidate.threads * (256 if m * j == 8 else 128) <= 65536:  # registers
+                yield candidate
+
+
+def _cycles(tile: Tile, sizes: Conv2dSizes, limits: Limits, precision: str) -> float:
+    """What a launch takes by a rough model, good for comparing tiles alone.
+
+    Of a multiprocessor the tensor cores, shared memory or the level-2 cache bind; with fewer than two warps a
+    scheduler latencies do. The first copies of a block are hidden by other blocks alone.
+    """
+    item, depth = _format(precision)
+    warps = tile.threads // 32
+    shared = tile.shared(precision)
+    blocks = ceil_div(tile.blocks(sizes), limits.multiprocessors)
+    registers = 256 if tile.M * tile.J == 8 else 128
+    together = min(blocks, limits.shared_bytes // shared, 65536 // (tile.threads * registers))
+
+    taps = sizes.R * sizes.S
+    terms = ceil_div(sizes.C * taps, depth) if tile.flat else ceil_div(sizes.C, depth * tile.parts) * taps
+    inputs = tile.M * (4 if tile.flat else 2 * (sizes.S + 1) / sizes.S)
+    products = terms * 4 * tile.M * tile.J * (3 if precision == "fp32x3" else 1)
+    lines = terms * depth * item * (16 * inputs + 8 * tile.J) / 128
+    height, width = tile.patch
+    copied = sizes.C * item * (height * width * tile.images + taps * tile.filters)
+
+    tensor = products * ceil_div(warps, 4) * 6.5 * max(1.0, 8 / (warps * together))
+    level2 = copied / 24
+    exposed = 1500 + (shared if tile.flat else shared / 2) / 24
+    return blocks * (max(tensor, lines * warps, level2) + exposed / together)
+
+
+def _format(precision: str) -> tuple[int, int]:
+    """Bytes of an element, terms of a product."""
+    return (2, 16) if precision == "bf16" else (4, 8)
+
+
+def _padded(size: int, rest: int, period: int) -> int:
+    """The least number from ``size`` on that is ``rest`` modulo ``period``."""
+    return size + (rest - size) % period

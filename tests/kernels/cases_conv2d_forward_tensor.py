@@ -1,0 +1,116 @@
+"""Cases of kernels/conv2d_forward_tensor.cu."""
+
+from functools import partial
+
+import numpy as np
+from cases_conv2d import check_exact, check_forward, exact_sums, layer, small_integers, windows
+from cases_fragments import bfloat16, from_bfloat16, tf32, through_bfloat16
+from harness import Case
+from numerics import assert_bounded, wide
+
+from gzkern.cpu import conv2d as oracle
+from gzkern.cuda import conv2d_forward_tensor
+from gzkern.cuda.conv2d_forward_tensor import Tile
+
+# C, H, W, N, R, S, K; form; of a tile M, J, warps_n, warps_k, window_rows, window_columns, parts, rows.
+QUICK = [
+    ((20, 5, 7, 8, 3, 2, 24), "pool", (1, 2, 1, 2, 1, 2, 2, 1)),
+    ((3, 8, 7, 24, 3, 3, 32), "pool", (2, 4, 1, 1, 2, 2, 1, 3)),
+]
+CASES = [
+    *QUICK,
+    ((17, 6, 6, 40, 3, 2, 40), "relu", (1, 2, 1, 2, 1, 2, 2, 1)),
+    ((1, 4, 5, 8, 3, 2, 8), "plain", (1, 2, 1, 2, 1, 2, 2, 1)),
+    ((8, 4, 4, 0, 3, 2, 8), "pool", (1, 2, 1, 2, 1, 2, 2, 1)),
+    ((3, 7, 8, 40, 3, 3, 40), "relu", (2, 4, 1, 1, 2, 2, 1, 3)),
+    ((3, 5, 5, 8, 3, 3, 8), "plain", (2, 4, 1, 1, 2, 2, 1, 3)),
+    ((5, 5, 6, 24, 2, 3, 24), "pool", (1, 4, 2, 1, 1, 2, 1, 2)),
+    ((3, 9, 9, 24, 6, 6, 16), "pool", (1, 2, 1, 1, 2, 2, 1, 6)),
+    ((40, 6, 7, 24, 3, 3, 40), "pool", (1, 4, 1, 1, 1, 2, 4, 3)),
+    ((20, 8, 8, 40, 5, 5, 72), "pool", (2, 4, 1, 2, 2, 2, 1, 1)),
+    ((24, 7, 7, 40, 2, 2, 24), "relu", (2, 4, 2, 1, 1, 1, 2, 2)),
+    ((16, 8, 8, 16, 3, 3, 16), "relu", (1, 2, 1, 1, 3, 3, 1, 3)),
+    ((9, 3, 9, 16, 1, 1, 40), "plain", (1, 4, 1, 2, 1, 3, 1, 1)),
+]
+CHOSEN = [((3, 9, 9, 8, 6, 6, 32), "pool"), ((16, 6, 6, 16, 3, 3, 8), "relu")]
+
+
+def as_bfloat16(inputs):
+    """x and weight as bfloat16."""
+    return {name: array if name == "bias" else bfloat16(array) for name, array in inputs.items()}
+
+
+def from_inputs(inputs):
+    return {name: from_bfloat16(array) if array.dtype == np.uint16 else array for name, array in inputs.items()}
+
+
+def check(inputs, results, shape, form, precision):
+    """fp32x3 by the rule of float32."""
+    if precision == "bf16":
+        return check_bfloat16(results, shape, form)
+    return check_forward(inputs, results, shape, form, *((tf32, 16) if precision == "tf32" else ()))
+
+
+def check_bfloat16(results, shape, form):
+    """y, itself rounded to 8 bits; there is no code."""
+    y, code = results
+    assert code is None
+    z, bound = exact_sums(shape, through_bfloat16, 16)
+    z = z if form == "plain" else np.maximum(z, 0)
+    if form == "pool":
+        z, bound = windows(z, -np.inf).max(axis=0), windows(bound, 0.0).max(axis=0)
+    return assert_bounded(from_bfloat16(y), z, bound + 2.0**-8 * (np.abs(z) + bound))
+
+
+def check_numbers(inputs, results, form, precision):
+    """Of numbers whose sums every format has."""
+    if precision == "bf16":
+        y, _ = oracle.forward_oracle(*wide(from_inputs(inputs)).values(), activate=form != "plain", pool=form == "pool")
+        np.testing.assert_array_equal(from_bfloat16(results[0]), y)
+        return 0.0
+    return check_exact(inputs, results, form)
+
+
+def make(inputs, precision):
+    return as_bfloat16(inputs()) if precision == "bf16" else inputs()
+
+
+def ties():
+    """Small integers: positions tie."""
+    return layer((12, 7, 8, 8, 3, 2, 8), small_integers)
+
+
+def nans(C, S):
+    inputs = layer((C, 6, 6, 24, 3, S, 8), small_integers)
+    inputs["x"][C - 1, 5, 5, 7] = inputs["x"][0, 2, 3, 20] = np.nan
+    inputs["bias"][2, 1, 1] = np.nan
+    return inputs
+
+
+def case(kernel, label, inputs, form, precision, proof, tile=None, quick=False):
+    call = partial(conv2d_forward_tensor.convolve, form=form, precision=precision, tile=tile)
+    return Case(kernel, label, partial(make, inputs, precision), call, proof, quick=quick, shared=True)
+
+
+def cases():
+    for precision in conv2d_forward_tensor.PRECISIONS:
+        kernel = f"conv2d_forward_tensor_{precision}"
+        several = partial(case, kernel, precision=precision)
+        for shape, form, block in CASES:
+            C, _, _, _, R, S, _ = shape
+            tile = Tile(R, S, C if C < 8 and block[6] == 1 else 0, *block)
+            label = f"{'x'.join(map(str, shape))}-{form}"
+            proof = partial(check, shape=shape, form=form, precision=precision)
+            quick = (shape, form, block) in QUICK
+            yield several(label, partial(layer, shape), form, proof=proof, tile=tile, quick=quick)
+        for shape, form in CHOSEN:
+            label = f"{'x'.join(map(str, shape))}-{form}-chosen"
+            proof = partial(check, shape=shape, form=form, precision=precision)
+            yield several(label, partial(layer, shape), form, proof=proof)
+        tile = Tile(3, 2, 0, *QUICK[0][2])
+        for form in ("plain", "relu", "pool"):
+            proof = partial(check_numbers, form=form, precision=precision)
+            yield several(f"ties-{form}", ties, form, proof=proof, tile=tile)
+        proof = partial(check_numbers, form="pool", precision=precision)
+        yield several("nan", partial(nans, 12, 2), "pool", proof=proof, tile=tile)
+        yield several("nan-flat", partial(nans, 3, 3), "pool", proof=proof, tile=Tile(3, 3, 3, *QUICK[1][2]))
