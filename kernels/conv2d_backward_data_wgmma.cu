@@ -14,7 +14,8 @@
 // NaN, ties  as in conv2d_backward_data.cu; by fp32x3 an infinite input gives NaN.
 // Versions   tf32     gradient and kept are copied as they are, by POOL a quarter of dz, and dz is rebuilt in registers
 //                     at the tensor cores' door: each of its positions once for up to four sums
-//            fp32x3   three products in place of one: of what was rounded, and twice of one with the other's rest
+//            fp32x3   three products in place of one: of what was rounded, and twice of one with the other's rest; OUTPUTS is
+//                     32, and a block has at most 8 warps
 
 #ifndef TILE  // R, S, form, OUTPUTS, WINDOW_ROWS, WINDOW_COLUMNS, IMAGE_GROUPS, STAGES; here conv2 of the published net
 #define TILE 5, 5, 2, 32, 2, 4, 1, 2
@@ -54,7 +55,8 @@ __device__ __forceinline__ void copy_stage(float* to, const float* gradient, con
   auto copy = [&](float* patch, const float* from) {
 #pragma unroll 1
     for (unsigned i = threadIdx.x; i < DEPTH * POSITIONS * LINE; i += T::THREADS) {
-      const unsigned lane = 4 * (i % LINE), position = i / LINE % POSITIONS, filter = i / LINE / POSITIONS, n = n0 + lane;
+      const unsigned lane = 4 * (i % LINE), position = i / LINE % POSITIONS, filter = i / LINE / POSITIONS,
+                     n = n0 + lane;
       const unsigned row = row0 + position / T::WIDTH, column = column0 + position % T::WIDTH;  // large if negative
       const bool inside = row < rows && column < columns && n < N;
       copy_async<16>(patch + filter * T::FILTER + position * T::IMAGES + lane,
@@ -122,8 +124,8 @@ __device__ __forceinline__ void backward_data(const float* __restrict__ packed, 
   auto copy = [&](unsigned eight) {
     if (eight < eights)
       copy_stage<PLANES>(stages + eight % T::STAGES * STAGE, gradient, kept,
-                         packed + (eight * parts + me.part) * PLANES * T::WEIGHTS, rows, columns, N, DEPTH * eight, row0,
-                         column0, me.n0);
+                         packed + (eight * parts + me.part) * PLANES * T::WEIGHTS, rows, columns, N, DEPTH * eight,
+                         row0, column0, me.n0);
     commit_async();  // an empty group too, so that the count of groups tells the stage
   };
   WgmmaSums<T> sums;
@@ -174,5 +176,8 @@ extern "C" __global__ void __launch_bounds__(T::THREADS, 1)
     conv2d_backward_data_wgmma_fp32x3(const float* __restrict__ packed, const float* __restrict__ gradient,
                                       const void* __restrict__ kept, float* __restrict__ dx, unsigned C, unsigned H,
                                       unsigned W, unsigned N, unsigned K) {
-  backward_data<FP32X3>(packed, gradient, kept, dx, C, H, W, N, K);
+  if constexpr (T::HAS_FP32X3)
+    backward_data<FP32X3>(packed, gradient, kept, dx, C, H, W, N, K);
+  else
+    __trap();
 }

@@ -9,10 +9,11 @@
 // NaN, ties  as in conv2d_forward.cu; by fp32x3 an infinite input gives NaN.
 // Versions   tf32     activations are multiplied from registers, each loaded once for up to four sums; the tensor cores
 //                     read the weights from shared memory themselves. Stages of 8 channels are copied meanwhile.
-//            fp32x3   three products in place of one: of what was rounded, and twice of one with the other's rest
+//            fp32x3   three products in place of one: of what was rounded, and twice of one with the other's rest; OUTPUTS is
+//                     32, and a block has at most 8 warps
 
 #ifndef TILE  // R, S, form, OUTPUTS, WINDOW_ROWS, WINDOW_COLUMNS, IMAGE_GROUPS, STAGES; here conv2 of the published net
-#define TILE 5, 5, 2, 64, 2, 4, 1, 2
+#define TILE 5, 5, 2, 32, 2, 4, 1, 2
 #endif
 
 #include "include/async_copy.cuh"
@@ -54,8 +55,8 @@ __device__ __forceinline__ void copy_stage(float* to, const float* x, const floa
 template <unsigned PRECISION>
 __device__ __forceinline__ void forward(const float* __restrict__ x, const float* __restrict__ packed,
                                         const float* __restrict__ bias, float* __restrict__ y,
-                                        unsigned char* __restrict__ code, unsigned C, unsigned H, unsigned W, unsigned N,
-                                        unsigned K) {
+                                        unsigned char* __restrict__ code, unsigned C, unsigned H, unsigned W,
+                                        unsigned N, unsigned K) {
   constexpr unsigned PLANES = PRECISION == FP32X3 ? 2 : 1, STAGE = T::PATCH + PLANES * T::WEIGHTS;
   extern __shared__ __align__(128) float stages[];
   const unsigned P = H - T::R + 1, Q = W - T::S + 1, parts = K / T::OUTPUTS, eights = C / DEPTH;
@@ -64,8 +65,9 @@ __device__ __forceinline__ void forward(const float* __restrict__ x, const float
 
   auto copy = [&](unsigned eight) {
     if (eight < eights)
-      copy_stage<PLANES>(stages + eight % T::STAGES * STAGE, x, packed + (eight * parts + me.part) * PLANES * T::WEIGHTS,
-                         H, W, N, DEPTH * eight, 2 * me.i0, 2 * me.j0, me.n0);
+      copy_stage<PLANES>(stages + eight % T::STAGES * STAGE, x,
+                         packed + (eight * parts + me.part) * PLANES * T::WEIGHTS, H, W, N, DEPTH * eight, 2 * me.i0,
+                         2 * me.j0, me.n0);
     commit_async();  // an empty group too, so that the count of groups tells the stage
   };
   WgmmaSums<T> sums;
@@ -127,5 +129,8 @@ extern "C" __global__ void __launch_bounds__(T::THREADS, 1)
     conv2d_forward_wgmma_fp32x3(const float* __restrict__ x, const float* __restrict__ packed,
                                 const float* __restrict__ bias, float* __restrict__ y, unsigned char* __restrict__ code,
                                 unsigned C, unsigned H, unsigned W, unsigned N, unsigned K) {
-  forward<FP32X3>(x, packed, bias, y, code, C, H, W, N, K);
+  if constexpr (T::HAS_FP32X3)
+    forward<FP32X3>(x, packed, bias, y, code, C, H, W, N, K);
+  else
+    __trap();
 }

@@ -10,7 +10,7 @@ from .conv2d_common import FORMS, LONGEST_CHAIN, no_tile, placed, require_gradie
 from .conv2d_wgmma import DEPTH, PLANES, Tile
 from .launch import Kernel, Limits, ceil_div, extents, require_size
 
-VERSIONS = {
+KERNELS = {
     "tf32": Kernel("conv2d_backward_data_wgmma", "conv2d_backward_data_wgmma_tf32"),
     "fp32x3": Kernel("conv2d_backward_data_wgmma", "conv2d_backward_data_wgmma_fp32x3"),
 }
@@ -26,7 +26,12 @@ def choose_tile(sizes: Conv2dSizes, form: str, limits: Limits, precision: str = 
     if sizes.K % DEPTH or sizes.N % (16 if form == "pool" else 4) or sizes.K * sizes.R * sizes.S > LONGEST_CHAIN:
         return None
     return conv2d_wgmma.choose(
-        limits, (sizes.R, sizes.S), int(FORMS[form]), _result(sizes), lambda tile: _shared_bytes(tile, precision)
+        limits,
+        (sizes.R, sizes.S),
+        int(FORMS[form]),
+        _result(sizes),
+        precision,
+        lambda tile: _shared_bytes(tile, precision),
     )
 
 
@@ -49,7 +54,7 @@ def backward_data(
     packed = conv2d_wgmma.pack(backend, PACK, weight, tile, PLANES[precision])
     geometry = conv2d_wgmma.geometry(tile, _result(sizes), _shared_bytes(tile, precision))
     scalars = extents(sizes.C, sizes.H, sizes.W, sizes.N, sizes.K)
-    VERSIONS[precision].of(tile)(backend, geometry, packed, gradient, placed(kept, gradient), dx, *scalars)
+    KERNELS[precision].of(tile)(backend, geometry, packed, gradient, placed(kept, gradient), dx, *scalars)
     return dx
 
 

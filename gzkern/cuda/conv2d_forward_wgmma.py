@@ -12,7 +12,7 @@ from .conv2d_common import FORMS, LONGEST_CHAIN, no_tile, require_inputs
 from .conv2d_wgmma import DEPTH, PLANES, Tile
 from .launch import Kernel, Limits, extents, require_size
 
-VERSIONS = {
+KERNELS = {
     "tf32": Kernel("conv2d_forward_wgmma", "conv2d_forward_wgmma_tf32"),
     "fp32x3": Kernel("conv2d_forward_wgmma", "conv2d_forward_wgmma_fp32x3"),
 }
@@ -26,7 +26,12 @@ def choose_tile(sizes: Conv2dSizes, form: str, limits: Limits, precision: str = 
     if sizes.C % DEPTH or sizes.N % 4 or sizes.C * sizes.R * sizes.S > LONGEST_CHAIN:
         return None
     return conv2d_wgmma.choose(
-        limits, (sizes.R, sizes.S), int(FORMS[form]), _result(sizes), lambda tile: _shared_bytes(tile, precision)
+        limits,
+        (sizes.R, sizes.S),
+        int(FORMS[form]),
+        _result(sizes),
+        precision,
+        lambda tile: _shared_bytes(tile, precision),
     )
 
 
@@ -45,7 +50,7 @@ def convolve(
     packed = conv2d_wgmma.pack(backend, PACK, weight, tile, PLANES[precision])
     geometry = conv2d_wgmma.geometry(tile, _result(sizes), _shared_bytes(tile, precision))
     scalars = extents(sizes.C, sizes.H, sizes.W, sizes.N, sizes.K)
-    VERSIONS[precision].of(tile)(backend, geometry, x, packed, bias, y, code, *scalars)
+    KERNELS[precision].of(tile)(backend, geometry, x, packed, bias, y, code, *scalars)
     return y, code if form == "pool" else None
 
 

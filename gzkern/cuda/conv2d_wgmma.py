@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 from .launch import Backend, Geometry, Kernel, Limits, ceil_div, elementwise, extents
@@ -16,7 +17,9 @@ DEPTH = 8
 
 NEEDS = "compute capability 9.0 and multiples of 8 channels, 4 images (16 for the gradient of a pool) and 32 filters"
 
-_BLOCKS = ((2, 4, 1), (1, 4, 2), (2, 2, 2), (1, 3, 4), (2, 2, 1), (1, 4, 1), (1, 2, 2), (1, 1, 4))  # windows, images
+_EIGHT_WARPS = ((2, 4, 1), (1, 4, 2), (2, 2, 2), (2, 2, 1), (1, 4, 1), (1, 2, 2), (1, 1, 4))
+_BLOCKS = {"tf32": ((1, 3, 4), *_EIGHT_WARPS), "fp32x3": _EIGHT_WARPS}  # rows and columns of windows, 16s of images
+_OUTPUTS = {"tf32": (64, 32), "fp32x3": (32,)}
 _MOST_POSITIONS = 64  # of a warp's patch: the loads of all and four times as many products are unrolled
 _WARPS = 8  # keep the tensor cores of a multiprocessor busy
 
@@ -54,6 +57,7 @@ def choose(
     filter_size: tuple[int, int],
     form: int,
     result: tuple[int, int, int, int],
+    precision: str,
     shared_bytes: Callable[[Tile], int],
 ) -> Tile | None:
     """The cheapest tile whose block fits; ``result``: rows and columns of windows, images, channels.
@@ -73,9 +77,8 @@ def choose(
 
     tiles = (
         Tile(R, S, form, width, *block, stages)
-        for width in (64, 32)
+        for width, block in product(_OUTPUTS[precision], _BLOCKS[precision])
         if outputs % width == 0
-        for block in _BLOCKS
         for stages in (3, 2, 1)
     )
     return min((tile for tile in tiles if shared_bytes(tile) <= limits.shared_bytes), key=cost, default=None)

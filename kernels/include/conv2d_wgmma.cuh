@@ -23,7 +23,8 @@ struct WgmmaTile {
                             WINDOW_COLUMNS = WINDOW_COLUMNS_, IMAGE_GROUPS = IMAGE_GROUPS_, STAGES = STAGES_;
   static constexpr unsigned WARPS = WINDOW_ROWS * WINDOW_COLUMNS * IMAGE_GROUPS, THREADS = 32 * WARPS;
   static constexpr unsigned IMAGES = 16 * IMAGE_GROUPS;
-  static constexpr unsigned WEIGHTS = R * S * OUTPUTS * DEPTH;  // of a stage and plane
+  static constexpr unsigned WEIGHTS = R * S * OUTPUTS * DEPTH;     // of a stage and plane
+  static constexpr bool HAS_FP32X3 = OUTPUTS == 32 && WARPS <= 8;  // registers for three sets of sums
   static_assert(WARPS % 4 == 0, "a warpgroup is four warps");
 };
 
@@ -49,8 +50,8 @@ __device__ __forceinline__ float packed_value(float weight, unsigned plane) {
 // What a block and a thread of it have, by a grid of images innermost, then windows, then outputs.
 template <class Tile>
 struct WgmmaThread {
-  unsigned part;       // of the outputs
-  unsigned i0, j0, n0;  // first window and image of the block
+  unsigned part;         // of the outputs
+  unsigned i0, j0, n0;   // first window and image of the block
   unsigned row, column;  // of the warp's window in the block
   unsigned g, t;         // of the lane: its images are 2g and 2g + 1 of the warp's, its outputs 2t and 2t + 1 of eight
   unsigned image;        // its first in the block
@@ -95,30 +96,60 @@ struct WgmmaSums {
   }
 
   // Adds one stage. `load(row, column, a)` loads a position of the warp's patch as an operand.
+  //
+  // The tensor cores cut off the low bits of what they add. Over hundreds of products that is more than float32's error,
+  // so that by FP32X3 each product is begun anew, and then added here, rounded.
   template <unsigned PRECISION, class Load>
   __device__ __forceinline__ void accumulate(Load load, Columns weights) {
+    constexpr unsigned POSITIONS = (Tile::R + 1) * (Tile::S + 1);
     Fragment<4, PRECISION> patch[2];  // one is multiplied while the next is loaded
+    WgmmaSums products[PRECISION == FP32X3 ? 2 : 1];
 #pragma unroll
-    for (unsigned position = 0; position < (Tile::R + 1) * (Tile::S + 1); ++position) {
-      const unsigned row = position / (Tile::S + 1), column = position % (Tile::S + 1);
+    for (unsigned position = 0; position < POSITIONS; ++position) {
       Fragment<4, PRECISION>& a = patch[position % 2];
       wgmma_wait<1>();  // for the products of the one before the last, which had these registers
-      load(row, column, a);
+      if constexpr (PRECISION == FP32X3)
+        if (position >= 2) add(products[position % 2], position - 2);
+      load(position / (Tile::S + 1), position % (Tile::S + 1), a);
       wgmma_fence();
 #pragma unroll
       for (unsigned corner = 0; corner < 4; ++corner) {
-        if (row < corner / 2 || column < corner % 2) continue;
-        const unsigned r = row - corner / 2, s = column - corner % 2;
-        if (r >= Tile::R || s >= Tile::S) continue;
-        const Columns w = columns_after(weights, (r * Tile::S + s) * Tile::OUTPUTS * DEPTH);
+        if (!has_tap(corner, position)) continue;
+        const Columns w = columns_after(weights, tap(corner, position) * Tile::OUTPUTS * DEPTH);
         if constexpr (PRECISION == FP32X3) {  // the small ones first
-          wgmma(at[corner], a.rest, w);
-          wgmma(at[corner], a.rounded, columns_after(w, Tile::WEIGHTS));
+          float (&product)[Tile::OUTPUTS / 2] = products[position % 2].at[corner];
+          wgmma<false>(product, a.rest, w);
+          wgmma(product, a.rounded, columns_after(w, Tile::WEIGHTS));
+          wgmma(product, a.rounded, w);
+        } else {
+          wgmma(at[corner], a.rounded, w);
         }
-        wgmma(at[corner], a.rounded, w);
       }
       wgmma_commit();
     }
     wgmma_wait<0>();
+    if constexpr (PRECISION == FP32X3) {
+      add(products[POSITIONS % 2], POSITIONS - 2);
+      add(products[(POSITIONS - 1) % 2], POSITIONS - 1);
+    }
+  }
+
+ private:
+  // The products of a position of the patch.
+  __device__ __forceinline__ void add(const WgmmaSums& products, unsigned position) {
+#pragma unroll
+    for (unsigned corner = 0; corner < 4; ++corner)
+      if (has_tap(corner, position))
+#pragma unroll
+        for (unsigned i = 0; i < Tile::OUTPUTS / 2; ++i) at[corner][i] += products.at[corner][i];
+  }
+
+  // Whether a tap takes a position of the patch to a corner of the window, and which.
+  static __device__ __forceinline__ constexpr bool has_tap(unsigned corner, unsigned position) {
+    return position / (Tile::S + 1) - corner / 2 < Tile::R && position % (Tile::S + 1) - corner % 2 < Tile::S;
+  }
+
+  static __device__ __forceinline__ constexpr unsigned tap(unsigned corner, unsigned position) {
+    return (position / (Tile::S + 1) - corner / 2) * Tile::S + position % (Tile::S + 1) - corner % 2;
   }
 };

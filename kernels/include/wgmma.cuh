@@ -1,6 +1,7 @@
 // Tensor-core products of a warpgroup, four warps, in tf32 with float32 sums (wgmma, sm_90a alone).
 //
-//   wgmma(d, a, b)   d (64×N) += a (64×8) · b (8×N); started, not yet done. N = 8 · COLUMNS
+//   wgmma(d, a, b)   d (64×N) += a (64×8) · b (8×N), N = 32 or 64; started, not yet done
+//   wgmma<false>     d = a · b
 //   wgmma_fence()    before the first product, and after registers of d or a were written otherwise
 //   wgmma_commit()   close a group of products
 //   wgmma_wait<N>()  until all but the last N groups are done: then their a may be overwritten, their d read
@@ -46,45 +47,48 @@ __device__ __forceinline__ Columns columns_after(Columns columns, unsigned float
 #endif
 
 #ifdef __CUDA_ARCH__
-#define WGMMA_D8(i)                                                                                              \
+#define WGMMA_D8(i)                                                                                           \
   "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), "+f"(d[i + 6]), \
       "+f"(d[i + 7])
 #endif
 
+template <bool ADD = true>
 __device__ __forceinline__ void wgmma(float (&d)[16], const unsigned (&a)[4], Columns b) {
 #ifdef __CUDA_ARCH__
   WGMMA_ASM(
-      "wgmma.mma_async.sync.aligned.m64n32k8.f32.tf32.tf32 {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, "
-      "%14, %15}, {%16, %17, %18, %19}, %20, 1, 1, 1;"
-      : WGMMA_D8(0), WGMMA_D8(8)
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+      "wgmma.mma_async.sync.aligned.m64n32k8.f32.tf32.tf32 {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, "
+      "%13, "
+      "%14, %15}, {%16, %17, %18, %19}, %20, %21, 1, 1;" : WGMMA_D8(0),
+      WGMMA_D8(8) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(ADD));
 #else
-  emulation::wgmma(d, 4, a, b);
+  emulation::wgmma(d, 4, ADD, a, b);
 #endif
 }
 
+template <bool ADD = true>
 __device__ __forceinline__ void wgmma(float (&d)[32], const unsigned (&a)[4], Columns b) {
 #ifdef __CUDA_ARCH__
   WGMMA_ASM(
-      "wgmma.mma_async.sync.aligned.m64n64k8.f32.tf32.tf32 {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, "
-      "%14, %15, %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, {%32, %33, %34, %35}, "
-      "%36, 1, 1, 1;"
-      : WGMMA_D8(0), WGMMA_D8(8), WGMMA_D8(16), WGMMA_D8(24)
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+      "wgmma.mma_async.sync.aligned.m64n64k8.f32.tf32.tf32 {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, "
+      "%13, "
+      "%14, %15, %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, {%32, %33, %34, "
+      "%35}, "
+      "%36, %37, 1, 1;" : WGMMA_D8(0),
+      WGMMA_D8(8), WGMMA_D8(16), WGMMA_D8(24) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(ADD));
 #else
-  emulation::wgmma(d, 8, a, b);
+  emulation::wgmma(d, 8, ADD, a, b);
 #endif
 }
 
 __device__ __forceinline__ void wgmma_fence() {
 #ifdef __CUDA_ARCH__
-  WGMMA_ASM("wgmma.fence.sync.aligned;" ::: "memory");
+  WGMMA_ASM("wgmma.fence.sync.aligned;" :: : "memory");
 #endif
 }
 
 __device__ __forceinline__ void wgmma_commit() {
 #ifdef __CUDA_ARCH__
-  WGMMA_ASM("wgmma.commit_group.sync.aligned;" ::: "memory");
+  WGMMA_ASM("wgmma.commit_group.sync.aligned;" :: : "memory");
 #endif
 }
 

@@ -12,6 +12,7 @@ struct WgmmaOperand {
   const unsigned* a;
   const float* b;
   unsigned columns;  // of 8
+  bool add;
 };
 
 // Layouts are in kernels/include/wgmma.cuh. As in mma.sync, eight products are summed before they are added to d.
@@ -25,12 +26,14 @@ EMULATION_UNSEEN inline void multiply(WgmmaOperand** lanes) {
         const float b = lanes[0]->b[column / 8 * 64 + k / 4 * 32 + column % 8 * 4 + k % 4];
         sum = fmaf(a, tf32(bits_as<unsigned>(b)), sum);
       }
-      lanes[row % 8 * 4 + column % 8 / 2]->d[column / 8 * 4 + row / 8 * 2 + column % 2] += sum;
+      float& d = lanes[row % 8 * 4 + column % 8 / 2]->d[column / 8 * 4 + row / 8 * 2 + column % 2];
+      d = lanes[0]->add ? d + sum : sum;
     }
 }
 
-inline void wgmma(float* d, unsigned columns, const unsigned (&a)[4], const float* b, Place place = Place::current()) {
-  WgmmaOperand mine{d, a, b, columns};
+inline void wgmma(float* d, unsigned columns, bool add, const unsigned (&a)[4], const float* b,
+                  Place place = Place::current()) {
+  WgmmaOperand mine{d, a, b, columns, add};
   collective("wgmma", ~0u, mine, [](WgmmaOperand** lanes, unsigned) EMULATION_UNSEEN { multiply(lanes); }, place);
 }
 
