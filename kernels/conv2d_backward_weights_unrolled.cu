@@ -85,7 +85,8 @@ struct Tile {
   static constexpr unsigned INPUT_LINE = 4 * ((COLUMNS + S - 1) | 1), GRADIENT_LINE = 4 * (COLUMNS | 1);
   static constexpr unsigned INPUTS = BLOCK_ROWS * INPUT_LINE, GRADIENTS = BLOCK_FILTERS * GRADIENT_LINE;
   static constexpr unsigned ITEM = (INPUTS + GRADIENTS + 27) / 32 * 32 + 4, STAGE = GROUPS * ITEM;
-  static constexpr unsigned SUMS = S * FILTERS, SUM_LINE = LANES + 4, END = GROUPS * SUMS * SUM_LINE;
+  static constexpr unsigned SUMS = ROWS * S * FILTERS;  // of a thread; at the end, those of a group stand side by side
+  static constexpr unsigned SUM_LINE = FILTER_LANES * (ROW_LANES | 1), END = GROUPS * SUMS * SUM_LINE;
   static constexpr unsigned SCRATCH = 2 * STAGE > END ? 2 * STAGE : END;
 
   float sums[ROWS][S][FILTERS];
@@ -133,7 +134,7 @@ __device__ __forceinline__ void sum_part(Tile<R, S, FORM, ROWS, ROW_LANES, GROUP
                                          const void* __restrict__ kept, float* __restrict__ partial, unsigned C,
                                          unsigned H, unsigned W, unsigned N, unsigned K, unsigned stages) {
   using T = decltype(tile);
-  extern __shared__ __align__(16) float shared[];  // two stages, later the sums of a row of each thread; the items
+  extern __shared__ __align__(16) float shared[];  // two stages, later the sums of all threads; the items
   Item* items = reinterpret_cast<Item*>(shared + T::SCRATCH);
   const unsigned P = H - R + 1, Q = W - S + 1, rows = C * R;
   const unsigned vectors = N / 4, chunks = (Q + COLUMNS - 1) / COLUMNS, all = P * chunks * vectors;
@@ -169,11 +170,9 @@ __device__ __forceinline__ void sum_part(Tile<R, S, FORM, ROWS, ROW_LANES, GROUP
     if (item.columns > 0 && phase < PHASES) {
       const float* from = x + (input_row + item.input);
       float* to = input_line + buffer * T::STAGE;
-#pragma unroll 1
-      for (unsigned column = phase; column < item.columns + S - 1; column += PHASES) {
-        copy_async<16>(to, from);
-        from += PHASES * N, to += PHASES * 4;
-      }
+#pragma unroll
+      for (unsigned i = 0; i < (COLUMNS + S - 2) / PHASES + 1; ++i, from += PHASES * N)
+        if (phase + i * PHASES < item.columns + S - 1) copy_async<16>(to + 4 * i * PHASES, from);
     }
     commit_async();
   };
@@ -221,25 +220,22 @@ __device__ __forceinline__ void sum_part(Tile<R, S, FORM, ROWS, ROW_LANES, GROUP
     }
   }
 
+  __syncthreads();
+  if (group < GROUPS) {
+    float* to = shared + group * T::SUMS * T::SUM_LINE + row_lane * FILTER_LANES + filter_lane;
 #pragma unroll
-  for (unsigned u = 0; u < ROWS; ++u) {
-    __syncthreads();
-    if (group < GROUPS) {
+    for (unsigned i = 0; i < T::SUMS; ++i)
+      to[i * T::SUM_LINE] = tile.sums[i / FILTERS / S][i / FILTERS % S][i % FILTERS];
+  }
+  __syncthreads();
+  for (unsigned i = threadIdx.x; i < T::BLOCK_ROWS * S * BLOCK_FILTERS; i += T::THREADS) {
+    const unsigned k = i % BLOCK_FILTERS, s = i / BLOCK_FILTERS % S, to = i / BLOCK_FILTERS / S;
+    const unsigned of = (to / ROW_LANES * S + s) * FILTERS + k / FILTER_LANES;  // the sums of a thread
+    const float* from = shared + of * T::SUM_LINE + to % ROW_LANES * FILTER_LANES + k % FILTER_LANES;
+    float sum = 0;
 #pragma unroll
-      for (unsigned i = 0; i < T::SUMS; ++i)
-        shared[(group * T::SUMS + i) * T::SUM_LINE + lane] = tile.sums[u][i / FILTERS][i % FILTERS];
-    }
-    __syncthreads();
-    for (unsigned i = threadIdx.x; i < T::SUMS * T::LANES; i += T::THREADS) {
-      const unsigned k = i % BLOCK_FILTERS, s = i / BLOCK_FILTERS % S, of = i / BLOCK_FILTERS / S;  // `of`: row lane
-      const unsigned from = of / PAIR * PAIR * FILTER_LANES + k % FILTER_LANES * PAIR + of % PAIR;
-      float sum = 0;
-#pragma unroll
-      for (unsigned g = 0; g < GROUPS; ++g)
-        sum += shared[((g * S + s) * FILTERS + k / FILTER_LANES) * T::SUM_LINE + from];
-      const unsigned to = row0 + of + ROW_LANES * u;
-      if (to < rows && k0 + k < K) partial[((part * rows + to) * S + s) * K + k0 + k] = sum;
-    }
+    for (unsigned g = 0; g < GROUPS; ++g) sum += from[g * T::SUMS * T::SUM_LINE];
+    if (row0 + to < rows && k0 + k < K) partial[((part * rows + row0 + to) * S + s) * K + k0 + k] = sum;
   }
 }
 

@@ -63,14 +63,14 @@ class Tile:
     @property
     def registers(self) -> int:
         """What a thread has of sums, inputs and gradients on their way."""
-        waiting = {"plain": 4 * self.step, "relu": 8 * self.step, "pool": 5}[_name(self.form)]
+        waiting = 5 if self.form == FORMS["pool"] else 8 * self.step
         return self.rows * (self.S * _FILTERS + self.window * 4) + waiting
 
     def shared(self, stages: int) -> int:
         """Bytes of shared memory of a block."""
         item = self.block_rows * ((self.columns + self.S - 1) | 1) + _BLOCK_FILTERS * (self.columns | 1)
         stage = self.groups * 16 * (8 * ceil_div(item - 1, 8) + 1)
-        end = self.groups * 4 * self.S * _FILTERS * (self.lanes + 4)
+        end = self.groups * 4 * self.rows * self.S * _FILTERS * _FILTER_LANES * (self.row_lanes | 1)
         return max(2 * stage, end) + stages * self.groups * _ITEM_BYTES
 
     def blocks(self, sizes: Conv2dSizes) -> int:
