@@ -1,0 +1,165 @@
+"""The forward pass by a kernel compiled for the sizes of a layer; ``kernels/conv2d_forward_unrolled.cu``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cache
+from itertools import product
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from ..shapes import Conv2dSizes
+from .conv2d_common import FORMS, LONGEST_CHAIN, no_tile, require_inputs
+from .launch import Geometry, Kernel, Limits, ceil_div, extents, require_size
+
+_KERNEL = Kernel("conv2d_forward_unrolled", "conv2d_forward_unrolled")
+
+WINDOWS = {"plain": ((8, 1, 3), (4, 2, 2)), "relu": ((8, 1, 3), (4, 2, 2)), "pool": ((8, 2, 2), (4, 2, 2))}
+"""By form, what a thread may compute for 4 images: filters, rows and columns of positions."""
+
+_WARPS = {64: 16, 96: 12, 128: 8}  # by sums a thread: warps of a multiprocessor whose registers hold them
+_MOST_COLUMNS = 16  # of a filter: a row of it is unrolled
+_MOST_BLOCKS = 65535  # along y and z of a grid
+_BYTES_A_CYCLE = 24  # from level-2 cache to a multiprocessor
+_RESERVED = 1024  # bytes of shared memory that the system takes of a block
+
+
+@dataclass(frozen=True)
+class Tile:
+    """The template arguments of the kernel, in their order."""
+
+    R: int
+    S: int
+    form: int
+    filters: int
+    rows: int
+    columns: int
+    block_filters: int
+    block_images: int
+    window_rows: int
+    window_columns: int
+    splits: int
+    channels: int
+    stages: int
+    blocks: int
+
+    @property
+    def sums(self) -> int:
+        """Of a thread."""
+        return 4 * self.filters * self.rows * self.columns
+
+    @property
+    def group(self) -> int:
+        """Threads of a split."""
+        windows = self.window_rows * self.window_columns
+        return self.block_images // 4 * (self.block_filters // self.filters) * windows
+
+    @property
+    def threads(self) -> int:
+        """Of a block."""
+        return self.group * self.splits
+
+    @property
+    def positions(self) -> int:
+        """Of the patch of the image that a block reads."""
+        return (self.window_rows * self.rows + self.R - 1) * (self.window_columns * self.columns + self.S - 1)
+
+    @property
+    def channel_bytes(self) -> int:
+        """Shared memory for one channel: its patch and its weights."""
+        return 4 * (self.positions * self.block_images + self.R * self.S * self.block_filters)
+
+    @property
+    def shared(self) -> int:
+        """Bytes of shared memory of a block: its stages, later its partial sums."""
+        partial = 4 * self.sums * self.threads if self.splits > 1 else 0
+        return max(self.stages * self.channels * self.channel_bytes, partial)
+
+    def grid(self, sizes: Conv2dSizes) -> tuple[int, int, int]:
+        """Blocks along x, y, z."""
+        filters = ceil_div(sizes.K, self.block_filters)
+        across = ceil_div(sizes.Q, self.window_columns * self.columns)
+        down = ceil_div(sizes.P, self.window_rows * self.rows)
+        return filters * across, down, ceil_div(sizes.N, self.block_images)
+
+
+def convolve(x: Any, weight: Any, bias: Any, form: str, tile: Tile | None = None) -> tuple[Any, Any]:
+    """y and its code, None unless the form is "pool"; by one tile, None takes the one that suits sizes and device.
+
+    Raises:
+        InputError: arrays that do not fit each other or the kernel.
+    """
+    backend, sizes = require_inputs(x, weight, bias, form)
+    tile = tile or _choose(sizes, form, backend.limits)
+    if tile is None:
+        raise no_tile(sizes, "unrolled", f"multiples of 4 images and filters, sums of {LONGEST_CHAIN} terms, and "
+                      f"filters of at most {_MOST_COLUMNS} columns that fit in shared memory")  # fmt: skip
+    shape = sizes.y(form)
+    require_size("conv2d", "y", shape)
+    y = backend.empty(shape)
+    code = backend.empty(shape if form == "pool" else (0,), np.uint8)
+    geometry = Geometry(tile.grid(sizes), (tile.threads,), tile.shared)
+    arguments = extents(sizes.C, sizes.H, sizes.W, sizes.N, sizes.K)
+    _KERNEL.of(tile)(backend, geometry, x, weight, bias, y, code, *arguments)
+    return y, code if form == "pool" else None
+
+
+@cache
+def tile(sizes: Conv2dSizes, form: str, limits: Limits) -> Tile | None:
+    """The tile of the least estimated time; None where the kernel does not take the sizes."""
+    if sizes.N % 4 or sizes.K % 4 or sizes.S > _MOST_COLUMNS:
+        return None
+    fitting = (each for each in _candidates(sizes, form, limits) if _takes(each, sizes))
+    return min(fitting, key=lambda each: _cycles(each, sizes, limits), default=None)
+
+
+_choose = tile  # where ``tile`` is an argument
+
+
+def _candidates(sizes: Conv2dSizes, form: str, limits: Limits) -> Iterator[Tile]:
+    """Tiles whose blocks give each quarter of a multiprocessor as many warps, and fit on it."""
+    layer = sizes.R, sizes.S, int(FORMS[form])
+    blocks_of = product((16, 32, 64), (32, 16), (1, 2, 3, 4, 6), (1, 2, 4), (1, 2, 4, 8))
+    for window, (filters, images, rows, columns, splits) in product(WINDOWS[form], blocks_of):
+        for channels, stages in ((2 * splits, 3), (2 * splits, 2), (splits, 3), (splits, 2)):
+            one = Tile(*layer, *window, filters, images, rows, columns, splits, channels, stages, 1)
+            blocks = 32 * _WARPS[one.sums] // one.threads
+            if one.threads % 128 or one.filters % splits or not blocks:
+                break
+            shared = one.shared + 4 * one.positions  # with the table of positions
+            if sizes.C % channels == 0 and blocks * (shared + _RESERVED) <= limits.shared_bytes + _RESERVED:
+                yield replace(one, blocks=blocks)
+                break
+
+
+def _takes(tile: Tile, sizes: Conv2dSizes) -> bool:
+    _, down, images = tile.grid(sizes)
+    terms = sizes.C // tile.splits * sizes.R * sizes.S
+    return terms <= LONGEST_CHAIN and max(down, images) <= _MOST_BLOCKS
+
+
+def _cycles(tile: Tile, sizes: Conv2dSizes, limits: Limits) -> float:
+    """An estimate of the time, in cycles of a multiprocessor that issues an instruction to each of its quarters in one.
+
+    Counted are a thread's multiply-adds, its loads from shared memory (twice, for all share one pipe, and a little more
+    where a warp reads two windows), about five instructions for a copy, and those of begin and end. A guess is what
+    latencies add, at the begin, at each stage and in all, more where fewer blocks or warps are there to hide them; and
+    that a quarter of the copies' time is not hidden.
+    """
+    copies = tile.channel_bytes / 16 / tile.group
+    loads = tile.R * tile.S * tile.filters / 4
+    loads += tile.R * tile.rows * (tile.S + tile.columns - 1) * (1 if tile.block_images == 32 else 1.25)
+    channel = tile.R * tile.S * tile.sums + 2 * loads + 5 * copies
+    finish = tile.sums * (10 if tile.splits == 1 else 3 + 10 / tile.splits)
+    stages = sizes.C // tile.channels
+    instructions = sizes.C // tile.splits * channel + 40 * stages + 400 + finish
+    blocks = ceil_div(prod(tile.grid(sizes)), limits.multiprocessors)
+    waves, rest = divmod(blocks, tile.blocks)
+
+    def wave(blocks: int) -> float:
+        return instructions * (blocks * tile.threads / 128 + 0.2) + (2000 + 100 * stages) / blocks if blocks else 0
+
+    return waves * wave(tile.blocks) + wave(rest) + blocks * sizes.C * tile.channel_bytes / _BYTES_A_CYCLE / 4
