@@ -19,10 +19,11 @@ from typing import Any
 import numpy as np
 
 from ..cuda import source
-from ..cuda.launch import ALIGNMENT, Limits
+from ..cuda.launch import ALIGNMENT, Geometry, Kernel, Limits
 from ..errors import GzkernError
 from . import compiler, sanitizers
-from .library import CompiledKernel, Launch, Library
+from .library import Array, CompiledKernel, Launch, Library
+from .trace import LaunchTrace, read, spread
 
 ORDERS = ("forward", "reverse", "random")
 
@@ -40,6 +41,7 @@ class Settings:
     seed: int = 0
     late_copies: bool = False
     mode: str = "fast"
+    blocks: int | None = None
 
     def __post_init__(self) -> None:
         for value, values in ((self.order, ORDERS), (self.mode, compiler.MODES)):
@@ -58,6 +60,7 @@ class Emulator:
         self._settings = Settings()
         self._functions: dict[tuple[str | Path, str, tuple[int, ...], str], Callable[..., None]] = {}
         self._libraries: dict[tuple[str | Path, tuple[int, ...], str], Library] = {}
+        self._traces: list[LaunchTrace] = []
         self._lock = Lock()
 
     def require(self) -> None:
@@ -79,14 +82,21 @@ class Emulator:
         Args:
             changes: ``order`` of the threads of a block, "forward", "reverse" or "random", by ``seed``;
                 ``late_copies``: asynchronous copies arrive when they are waited for, else at once;
-                ``mode``: "fast", "asan" (AddressSanitizer, UBSan) or "tsan" (ThreadSanitizer); the last two need
-                the sanitizer's runtime in this process from its start, by LD_PRELOAD.
+                ``mode``: "fast", "asan" (AddressSanitizer, UBSan), "tsan" (ThreadSanitizer) or "trace", of which
+                :meth:`trace` tells; "asan" and "tsan" need the sanitizer's runtime in this process from its start, by
+                LD_PRELOAD;
+                ``blocks``: run so many blocks of each launch, spread over its grid, and leave the others out.
         """
         before, self._settings = self._settings, replace(self._settings, **changes)
         try:
             yield self
         finally:
             self._settings = before
+
+    def trace(self) -> list[LaunchTrace]:
+        """What the launches in mode "trace" since the last call of this function asked of memory."""
+        traces, self._traces = self._traces, []
+        return traces
 
     def empty(self, shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:
         """An array of undefined values."""
@@ -114,7 +124,9 @@ class Emulator:
                 library = self._library(file, tile, mode)
             if kernel not in library.kernels:
                 raise GzkernError(f"{file}: no kernel {kernel!r}; it has {', '.join(library.kernels)}")
-            function = self._functions[key] = partial(self._launch, library, library.kernels[kernel])
+            function = self._functions[key] = partial(
+                self._launch, Kernel(file, kernel, tile), library, library.kernels[kernel]
+            )
         return function
 
     def compile_all(self, files: Iterable[str | Path], mode: str = "fast") -> dict[str | Path, float]:
@@ -137,13 +149,14 @@ class Emulator:
     def _library(self, file: str | Path, tile: tuple[int, ...], mode: str) -> Library:
         key = file, tile, mode
         if key not in self._libraries:
-            if mode != "fast":
+            if mode in sanitizers.MODES:
                 sanitizers.require_runtime(mode)
             self._libraries[key] = Library(compiler.compile_source(source.load(file, tile), mode))
         return self._libraries[key]
 
     def _launch(
         self,
+        origin: Kernel,
         library: Library,
         kernel: CompiledKernel,
         grid: tuple[int, ...],
@@ -168,9 +181,18 @@ class Emulator:
             late_copies=settings.late_copies,
             workers=workers,
         )
+        if settings.mode == "trace":
+            arrays = [Array(each.ctypes.data, each.nbytes) for each in args if isinstance(each, np.ndarray)]
+            launch.arrays, launch.array_count = (Array * len(arrays))(*arrays), len(arrays)
+        if settings.blocks and settings.blocks < math.prod(grid):
+            chosen = spread(settings.blocks, math.prod(grid))
+            launch.chosen, launch.chosen_count = (ctypes.c_ulonglong * len(chosen))(*chosen), len(chosen)
         with self._lock:
             launch.memory = _memory(workers, library.worker_bytes, library.worker_alignment).address
             kernel(launch, args)
+            if settings.mode == "trace" and not launch.has_failed:
+                geometry = Geometry(tuple(grid), tuple(block), shared_mem)
+                self._traces.append(read(origin, geometry, args, library))
         if launch.has_failed:
             raise GzkernError(f"{kernel.name}: {launch.message.decode(errors='replace')}")
 

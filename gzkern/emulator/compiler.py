@@ -36,8 +36,14 @@ _MODES = {
         *("-O1", "-g", "-fno-omit-frame-pointer", "-Werror=frame-larger-than=131072"),
         *("-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"),
     ),
+    # Without optimisation, which would split accesses; -fsanitize=thread calls trace.hpp, not its own runtime.
+    "trace": (
+        *("-O0", "-g", "-fno-omit-frame-pointer", "-Werror=frame-larger-than=131072", "-DEMULATION_TRACE"),
+        *("-fsanitize=thread", "--param=tsan-instrument-func-entry-exit=0", "-nodefaultlibs"),
+    ),
     "tsan": ("-O1", "-g", "-fsanitize=thread", "-Werror=frame-larger-than=32768"),
 }
+_LIBRARIES = {"trace": ("-lm", "-lc", "-lgcc_s", "-lgcc")}
 MODES = tuple(_MODES)
 
 
@@ -89,9 +95,10 @@ def compile_source(code: source.Source, mode: str) -> Path:
     with tempfile.TemporaryDirectory(dir=folder) as work:
         unit, result = Path(work, "unit.cpp"), Path(work, "unit.so")
         unit.write_text(text, encoding="utf-8")
+        here = source.folder().parent  # where the names in #line lead to, so that the compiler shows those lines
         run = subprocess.run(
-            [*command, str(unit), "-o", str(result)],
-            cwd=source.folder().parent,  # where the names in #line lead to, so that the compiler shows those lines
+            [*command, f"-fdebug-prefix-map={here}/=", str(unit), "-o", str(result), *_LIBRARIES.get(mode, ())],
+            cwd=here,
             env={**os.environ, "LC_ALL": "C", "LD_PRELOAD": ""},
             capture_output=True,
             text=True,

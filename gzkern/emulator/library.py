@@ -15,6 +15,12 @@ from ..errors import GzkernError
 _Extent = ctypes.c_uint * 3
 
 
+class Array(ctypes.Structure):
+    """``emulation::Array``."""
+
+    _fields_ = (("begin", ctypes.c_void_p), ("bytes", ctypes.c_size_t))
+
+
 class Launch(ctypes.Structure):
     """``emulation::Launch``."""
 
@@ -26,10 +32,55 @@ class Launch(ctypes.Structure):
         ("seed", ctypes.c_uint),
         ("late_copies", ctypes.c_uint),
         ("workers", ctypes.c_uint),
+        ("chosen", ctypes.POINTER(ctypes.c_ulonglong)),
+        ("chosen_count", ctypes.c_ulonglong),
+        ("arrays", ctypes.POINTER(Array)),
+        ("array_count", ctypes.c_uint),
         ("memory", ctypes.c_void_p),
         ("arguments", ctypes.POINTER(ctypes.c_void_p)),
         ("message", ctypes.c_char * 512),
         ("has_failed", ctypes.c_uint),
+    )
+
+
+_MOST_CALLS, _MOST_SITES, _DEPTH = 16, 4096, 12
+
+
+class TracedAccess(ctypes.Structure):
+    """``emulation::Access``."""
+
+    _fields_ = (
+        ("path", ctypes.c_size_t * _DEPTH),
+        ("array", ctypes.c_uint),
+        ("kind", ctypes.c_uint),
+        ("width", ctypes.c_uint),
+        ("requests", ctypes.c_ulonglong),
+        ("lanes", ctypes.c_ulonglong),
+        ("bytes", ctypes.c_ulonglong),
+        ("cost", ctypes.c_ulonglong),
+        ("ideal", ctypes.c_ulonglong),
+    )
+
+
+class TracedCall(ctypes.Structure):
+    """A warp collective, and the lanes that called it."""
+
+    _fields_ = (("name", ctypes.c_char_p), ("lanes", ctypes.c_ulonglong))
+
+
+class TracedLaunch(ctypes.Structure):
+    """``emulation::Trace``."""
+
+    _fields_ = (
+        ("image", ctypes.c_size_t),
+        ("blocks", ctypes.c_ulonglong),
+        ("barriers", ctypes.c_ulonglong),
+        ("multiply_adds", ctypes.c_ulonglong),
+        ("loaded_sectors", ctypes.c_ulonglong),
+        ("stored_sectors", ctypes.c_ulonglong),
+        ("calls", TracedCall * _MOST_CALLS),
+        ("count", ctypes.c_uint),
+        ("accesses", ctypes.POINTER(TracedAccess) * _MOST_SITES),
     )
 
 
@@ -85,6 +136,7 @@ class Library:
     """A shared library that ``compiler`` made."""
 
     def __init__(self, path: Path):
+        self.path = path
         self._library = ctypes.CDLL(str(path))
         self.worker_bytes, self.worker_alignment = (ctypes.c_size_t * 2).in_dll(self._library, "emulation_worker")
         self.kernels: dict[str, CompiledKernel] = {}
@@ -96,6 +148,11 @@ class Library:
             name = entry.name.decode()
             self.kernels[name] = CompiledKernel(name, parameters, entry.most_threads, entry.run)
             position += 1
+
+    @property
+    def traced(self) -> TracedLaunch:
+        """What the last launch did, of a library that was compiled to trace."""
+        return TracedLaunch.in_dll(self._library, "emulation_trace")
 
 
 def _code(dtype: np.dtype) -> str:

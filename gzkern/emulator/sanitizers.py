@@ -17,6 +17,7 @@ EXIT_CODE = 66
 """Of a process in which a sanitizer found something."""
 
 _RUNTIMES = {"asan": ("libasan.so", "libubsan.so"), "tsan": ("libtsan.so",)}
+MODES = tuple(_RUNTIMES)
 _SYMBOLS = {"asan": "__asan_init", "tsan": "__tsan_init"}
 _OPTIONS = {
     # Python does not free all it allocates, and NumPy tries sizes that cannot be had.

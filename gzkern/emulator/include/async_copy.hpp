@@ -17,7 +17,7 @@ struct Copy {
   unsigned group;
 };
 
-inline void perform(const Copy& copy) {
+EMULATION_UNTRACED inline void perform(const Copy& copy) {
   if (copy.valid == copy.bytes) {
     memcpy(copy.to, copy.from, copy.bytes);  // a move or two, where inlining knows the bytes
   } else {
@@ -41,8 +41,8 @@ EMULATION_UNSEEN __attribute__((noinline)) inline void enqueue(const Copy& copy,
   block->copies[thread->number][slot] = copy;
 }
 
-inline void copy_async(void* shared, const void* global, unsigned bytes, unsigned valid,
-                       Place place = Place::current()) {
+EMULATION_UNTRACED inline void copy_async(void* shared, const void* global, unsigned bytes, unsigned valid,
+                                          Place place = Place::current()) {
   auto [block, thread] = here();
   const Copy copy{shared, global, bytes, valid, thread->copy_groups};
   const uintptr_t to = reinterpret_cast<uintptr_t>(shared), from = reinterpret_cast<uintptr_t>(global);
@@ -50,6 +50,7 @@ inline void copy_async(void* shared, const void* global, unsigned bytes, unsigne
   if (offset >= sizeof block->shared->bytes) refuse(copy, "to memory that is not shared", place);
   if ((to | from) % bytes) refuse(copy, "of misaligned addresses", place);
   if (valid > bytes) refuse(copy, "which are more than it copies", place);
+  note_copy(copy);
   if (block->launch->late_copies)
     enqueue(copy, place);
   else

@@ -4,10 +4,13 @@
 // hands data over by fence and atomic would look racy. A missing __threadfence is not found.
 #pragma once
 
+#include "launch.hpp"
+
 namespace emulation {
 
 template <class T, class Update>
-T update_atomically(T* address, Update update) {
+EMULATION_UNTRACED T update_atomically(T* address, Update update) {
+  note_atomic(address, sizeof(T));
   T before, after;
   __atomic_load(address, &before, __ATOMIC_SEQ_CST);
   do {

@@ -18,7 +18,8 @@ namespace emulation {
 using Place = std::source_location;
 
 constexpr unsigned MOST_THREADS = 1024, WARP = 32;
-constexpr size_t STACK_BYTES = ADDRESSES_CHECKED ? 256 << 10 : 64 << 10;  // compiler.py bounds functions' frames by it
+constexpr size_t STACK_BYTES =
+    ADDRESSES_CHECKED || TRACED ? 256 << 10 : 64 << 10;  // compiler.py bounds functions' frames by it
 
 constexpr unsigned MOST_COPIES = 128;  // that a thread may have under way
 struct Copy;
@@ -129,6 +130,7 @@ EMULATION_UNSEEN inline Thread* Block::next() {
     if (alive == 0 || launch->failed()) return nullptr;
     if (at_barrier == size) {
       meeting.complete();
+      end_requests(*this);
       at_barrier = 0;
       result = votes;
       votes = 0;
@@ -246,6 +248,7 @@ EMULATION_UNSEEN inline void Block::run(unsigned long long number) {
     warps[first / WARP] = {size - first < WARP ? (1u << (size - first)) - 1 : ~0u, 0, 0, {}};
   if (launch->order == Order::random) shuffle();
   leave(host, next(), false);
+  end_block(*this);
   for (unsigned thread = 0; thread < size; thread++) {
     switch_race_state(threads[thread].fiber);  // as that thread, whether it has ended or was abandoned
     release(launch);                           // order what it did before what the host does after the launch

@@ -6,6 +6,7 @@
 #include "intrinsics.hpp"
 #include "table.hpp"
 #include "tensor_core.hpp"
+#include "trace.hpp"
 #include "vectors.hpp"
 #include "warp.hpp"
 #include "warpgroup.hpp"

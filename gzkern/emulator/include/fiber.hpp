@@ -17,27 +17,27 @@ struct Fiber {
 
 // A fiber for ThreadSanitizer, whose accesses come after all that the caller has done.
 inline void create_race_state([[maybe_unused]] Fiber& fiber) {
-#ifdef __SANITIZE_THREAD__
+#ifdef EMULATION_RACES
   fiber.race_state = __tsan_create_fiber(0);
 #endif
 }
 
 inline void destroy_race_state([[maybe_unused]] Fiber& fiber) {
-#ifdef __SANITIZE_THREAD__
+#ifdef EMULATION_RACES
   __tsan_destroy_fiber(fiber.race_state);
 #endif
 }
 
 // Take over a stack of the host's thread, which runs already.
 inline void adopt_host([[maybe_unused]] Fiber& host) {
-#ifdef __SANITIZE_THREAD__
+#ifdef EMULATION_RACES
   host.race_state = __tsan_get_current_fiber();
 #endif
 }
 
 // Let ThreadSanitizer count what follows as the doing of `to`, on the stack that runs now.
 EMULATION_UNSEEN inline void switch_race_state([[maybe_unused]] Fiber& to) {
-#ifdef __SANITIZE_THREAD__
+#ifdef EMULATION_RACES
   __tsan_switch_to_fiber(to.race_state, __tsan_switch_to_fiber_no_sync);
 #endif
 }

@@ -10,6 +10,11 @@ namespace emulation {
 
 enum class Order : unsigned { forward, reverse, random };
 
+struct Array {
+  const char* begin;
+  size_t bytes;
+};
+
 // gzkern/emulator/library.py has the same fields.
 struct Launch {
   uint3 grid, block;
@@ -18,6 +23,10 @@ struct Launch {
   unsigned seed;
   unsigned late_copies;
   unsigned workers;
+  const unsigned long long* chosen;  // numbers of the blocks to run, so many; none: all of the grid
+  unsigned long long chosen_count;
+  const Array* arrays;  // those of the arguments, for a trace
+  unsigned array_count;
   void* memory;  // of so many Workers
   void** arguments;
   char message[512];
@@ -33,5 +42,16 @@ struct Launch {
     snprintf(message + length, sizeof message - length, format, values...);
   }
 };
+
+// What the memory trace is told; trace.hpp has it, without a trace it is nothing.
+struct Block;
+struct Copy;
+inline void begin_trace(const Launch& launch);
+inline void end_requests(const Block& block);
+inline void end_block(const Block& block);
+inline void note_collective(const char* name, unsigned lanes);
+inline void note_shared_read(const void* address, unsigned bytes);
+inline void note_copy(const Copy& copy);
+inline void note_atomic(const void* address, unsigned bytes);
 
 }  // namespace emulation

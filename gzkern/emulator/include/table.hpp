@@ -40,8 +40,8 @@ template <class... Parameters, void (*kernel)(Parameters...)>
 struct Kernel<kernel> {
   static constexpr char parameters[][3] = {{CODE<Parameters>[0], CODE<Parameters>[1], CODE<Parameters>[2]}..., {}};
 
-  static void call(void** arguments) {
-    [arguments]<size_t... I>(std::index_sequence<I...>) {
+  EMULATION_UNTRACED static void call(void** arguments) {
+    [arguments]<size_t... I>(std::index_sequence<I...>) EMULATION_UNTRACED {
       kernel(*static_cast<std::remove_cv_t<Parameters>*>(arguments[I])...);
     }(std::index_sequence_for<Parameters...>{});
   }

@@ -63,12 +63,16 @@ EMULATION_UNSEEN inline void multiply_bf16(MmaOperand** lanes) {
 
 inline void mma_m16n8k8_tf32(float d[4], const unsigned a[4], const unsigned b[2], Place place = Place::current()) {
   MmaOperand mine{a, b, d};
-  collective("mma.sync", ~0u, mine, [](MmaOperand** lanes, unsigned) EMULATION_UNSEEN { multiply_tf32(lanes); }, place);
+  collective(
+      "mma.sync m16n8k8", ~0u, mine, [](MmaOperand** lanes, unsigned) EMULATION_UNSEEN { multiply_tf32(lanes); },
+      place);
 }
 
 inline void mma_m16n8k16_bf16(float d[4], const unsigned a[4], const unsigned b[2], Place place = Place::current()) {
   MmaOperand mine{a, b, d};
-  collective("mma.sync", ~0u, mine, [](MmaOperand** lanes, unsigned) EMULATION_UNSEEN { multiply_bf16(lanes); }, place);
+  collective(
+      "mma.sync m16n8k16", ~0u, mine, [](MmaOperand** lanes, unsigned) EMULATION_UNSEEN { multiply_bf16(lanes); },
+      place);
 }
 
 struct MatrixRow {
@@ -77,12 +81,14 @@ struct MatrixRow {
 };
 
 // ldmatrix.x4.trans. Each lane reads the row that it has the address of, so that the sanitizers see who reads it.
-inline void load_matrices_transposed(unsigned (&to)[4], const unsigned short* row, Place place = Place::current()) {
+EMULATION_UNTRACED inline void load_matrices_transposed(unsigned (&to)[4], const unsigned short* row,
+                                                        Place place = Place::current()) {
   auto [block, thread] = here();
   const uintptr_t offset = reinterpret_cast<uintptr_t>(row) - reinterpret_cast<uintptr_t>(block->shared->bytes);
   if (offset >= sizeof block->shared->bytes || offset % 16)
     block->fail("thread %u loads a row of a matrix from memory that is not shared, or not 16-byte aligned, in %s(%u)",
                 thread->number, place.file_name(), place.line());
+  note_shared_read(row, sizeof(MatrixRow::values));
   MatrixRow mine{{}, to};
   for (unsigned i = 0; i < 8; i++) mine.values[i] = row[i];
   collective(

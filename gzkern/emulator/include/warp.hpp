@@ -53,6 +53,7 @@ EMULATION_UNSEEN __attribute__((noinline)) void collective(const char* call, uns
   Operand* operands[WARP];
   for (unsigned lane = 0; lane < WARP; lane++) operands[lane] = static_cast<Operand*>(lanes[lane].operand);
   finish(operands, mask);
+  note_collective(call, mask);
   for (unsigned lane = 0; lane < WARP; lane++)
     if (mask >> lane & 1) block->states[lanes[lane].number] = State::ready;
   block->warps[thread->warp()].waiting &= ~mask;

@@ -22,9 +22,10 @@ struct Worker {
 struct Walk {
   unsigned long long blocks, first, stride;  // prime to `blocks`, so that each block is met once
   unsigned long long turn;
+  const unsigned long long* chosen;  // null: all
 
-  EMULATION_UNSEEN explicit Walk(const Launch& launch) : first(0), stride(1), turn(0) {
-    blocks = 1ull * launch.grid.x * launch.grid.y * launch.grid.z;
+  EMULATION_UNSEEN explicit Walk(const Launch& launch) : first(0), stride(1), turn(0), chosen(launch.chosen) {
+    blocks = chosen ? launch.chosen_count : 1ull * launch.grid.x * launch.grid.y * launch.grid.z;
     if (launch.order == Order::reverse) first = stride = blocks - 1;
     if (launch.order == Order::random) {
       first = launch.seed % blocks;
@@ -41,6 +42,7 @@ struct Walk {
   EMULATION_UNSEEN bool next(unsigned long long& block) {
     const unsigned long long mine = __atomic_fetch_add(&turn, 1, __ATOMIC_RELAXED);
     block = (first + mine * stride) % blocks;
+    if (chosen) block = chosen[block];
     return mine < blocks;
   }
 };
@@ -75,6 +77,7 @@ constexpr double WORTH_A_THREAD = 2e-4;  // seconds; to start one takes about ha
 
 // Run all blocks; with the help of others if the first one says that there is enough to do.
 EMULATION_UNSEEN inline void run(Launch& launch, void (*kernel)(void**)) {
+  begin_trace(launch);
   Walk walk(launch);
   Worker* workers = static_cast<Worker*>(launch.memory);
   Job mine{&launch, kernel, &walk, workers, 1, {}};
