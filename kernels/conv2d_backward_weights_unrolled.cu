@@ -28,12 +28,13 @@
 
 constexpr unsigned FILTERS = 8, FILTER_LANES = 4, BLOCK_FILTERS = FILTERS * FILTER_LANES;
 
-// STEP neighbouring columns of dz, as memory has them: those of a window of the pool are one.
+// STEP neighbouring columns of dz, as memory has them: those of a window of the pool are one. Whatever is made of them is
+// made when they are stored: it would wait for memory.
 template <unsigned FORM, unsigned STEP>
 struct Columns {
   static constexpr unsigned LOADS = FORM == POOL ? 1 : STEP;
   float4 dy[LOADS], y[LOADS];
-  unsigned code;
+  unsigned code, corner;  // of the first column in its window
 
   __device__ __forceinline__ void store(float* to) const {
 #pragma unroll
@@ -45,7 +46,7 @@ struct Columns {
     if constexpr (FORM == RELU)
       return make_float4(y[i].x <= 0 ? 0.0f : dy[i].x, y[i].y <= 0 ? 0.0f : dy[i].y, y[i].z <= 0 ? 0.0f : dy[i].z,
                          y[i].w <= 0 ? 0.0f : dy[i].w);
-    const unsigned won = code >> i;
+    const unsigned won = code >> corner >> i;
     return make_float4(won & 1 ? dy[0].x : 0.0f, won & 1 << 8 ? dy[0].y : 0.0f, won & 1 << 16 ? dy[0].z : 0.0f,
                        won & 1 << 24 ? dy[0].w : 0.0f);
   }
@@ -66,7 +67,8 @@ struct Reader {
       if constexpr (FORM == RELU) columns.y[i] = load4(static_cast<const float*>(kept) + at + i * N);
     }
     if constexpr (FORM == POOL)
-      columns.code = *reinterpret_cast<const unsigned*>(static_cast<const unsigned char*>(kept) + at) >> corner;
+      columns.code = *reinterpret_cast<const unsigned*>(static_cast<const unsigned char*>(kept) + at);
+    columns.corner = corner;
     if constexpr (FORM == POOL && STEP == 1) corner ^= 1;
     if (FORM != POOL || STEP == 2 || corner % 2 == 0) at += columns.LOADS * N;
     return columns;
@@ -124,8 +126,10 @@ struct Tile {
 
 // What all threads need to know of an item.
 struct Item {
-  unsigned columns, input, gradient, corner;  // how many, 0 beyond the part; where it begins in a row of x, in a filter
-};  // of the gradient; the bit of its first column in a window of the pool
+  unsigned columns;          // 0 beyond the part
+  unsigned input, gradient;  // where it begins in a row of x, and in a filter of the gradient
+  unsigned corner;           // of its first column in a window of the pool
+};
 
 template <unsigned R, unsigned S, unsigned FORM, unsigned ROWS, unsigned ROW_LANES, unsigned GROUPS, unsigned COLUMNS,
           unsigned STEP>
