@@ -63,6 +63,11 @@ def test_a_load_of_four_floats_is_one_request(first, sectors):
     assert [access.width for access in launch.accesses] == [16, 16]
 
 
+def test_a_vector_is_stored_at_once():
+    launch = trace("traced_made", floats())
+    assert costs(launch, "global") == (1, 8, 8)
+
+
 def test_rows_that_begin_between_sectors():
     """They begin 0, 20, 8, 28, 16, 4, 24, 12 bytes behind one: the first row touches four sectors, the others five."""
     launch = trace("traced_rows", floats(), floats(), np.uint32(8), np.uint32(45))

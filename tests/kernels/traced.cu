@@ -11,6 +11,8 @@ extern "C" __global__ void traced_vectors(const float4* x, float4* y, unsigned f
   y[threadIdx.x] = x[threadIdx.x + first];
 }
 
+extern "C" __global__ void traced_made(float* y) { reinterpret_cast<float2*>(y)[threadIdx.x] = make_float2(1, 2); }
+
 extern "C" __global__ void traced_rows(const float* x, float* y, unsigned rows, unsigned width) {
   for (unsigned row = 0; row < rows; ++row) {
     y[32 * row + threadIdx.x] = x[width * row + threadIdx.x];
