@@ -1,6 +1,6 @@
 // Tensor-core products of a warpgroup, four warps, in tf32 with float32 sums (wgmma, sm_90a alone).
 //
-//   wgmma(d, a, b)   d (64×N) += a (64×8) · b (8×N), N = 32 or 64; started, not yet done
+//   wgmma(d, a, b)   d (64×N) += a (64×8) · b (8×N), N = 16, 32 or 64; started, not yet done
 //   wgmma<false>     d = a · b
 //   wgmma_fence()    before the first product, and after registers of d or a were written otherwise
 //   wgmma_commit()   close a group of products
@@ -14,7 +14,7 @@
 #pragma once
 
 #ifdef __CUDA_ARCH__
-using Columns = unsigned long long;  // a matrix descriptor without swizzling: bits of address, tile along k, along n
+using Columns = unsigned;  // the lower half of a matrix descriptor without swizzling: address, tile along k
 #else
 using Columns = const float*;
 #endif
@@ -23,8 +23,7 @@ constexpr unsigned WGMMA_TILE = 32;  // floats of a tile
 
 __device__ __forceinline__ Columns columns_at(const float* shared) {
 #ifdef __CUDA_ARCH__
-  constexpr unsigned long long ALONG_K = 4 * WGMMA_TILE >> 4, ALONG_N = 8 * WGMMA_TILE >> 4;
-  return __cvta_generic_to_shared(shared) >> 4 | ALONG_K << 16 | ALONG_N << 32;
+  return static_cast<unsigned>(__cvta_generic_to_shared(shared)) >> 4 | (4 * WGMMA_TILE >> 4) << 16;
 #else
   return shared;
 #endif
@@ -46,20 +45,30 @@ __device__ __forceinline__ Columns columns_after(Columns columns, unsigned float
 #define WGMMA_ASM(...) asm volatile(__VA_ARGS__)
 #endif
 
+// clang-format off
 #ifdef __CUDA_ARCH__
-#define WGMMA_D8(i)                                                                                           \
-  "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), "+f"(d[i + 6]), \
-      "+f"(d[i + 7])
+#define WGMMA_D8(i) "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), \
+                    "+f"(d[i + 6]), "+f"(d[i + 7])
+#define WGMMA_A_B "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b), "n"(8 * WGMMA_TILE >> 4), "n"(ADD)
 #endif
+
+template <bool ADD = true>
+__device__ __forceinline__ void wgmma(float (&d)[8], const unsigned (&a)[4], Columns b) {
+#ifdef __CUDA_ARCH__
+  WGMMA_ASM("{.reg .b64 b; mov.b64 b, {%12, %13}; wgmma.mma_async.sync.aligned.m64n16k8.f32.tf32.tf32 {%0, %1, %2, %3, %4, %5, %6, %7}, "
+            "{%8, %9, %10, %11}, b, %14, 1, 1;}"
+            : WGMMA_D8(0) : WGMMA_A_B);
+#else
+  emulation::wgmma(d, 2, ADD, a, b);
+#endif
+}
 
 template <bool ADD = true>
 __device__ __forceinline__ void wgmma(float (&d)[16], const unsigned (&a)[4], Columns b) {
 #ifdef __CUDA_ARCH__
-  WGMMA_ASM(
-      "wgmma.mma_async.sync.aligned.m64n32k8.f32.tf32.tf32 {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, "
-      "%13, "
-      "%14, %15}, {%16, %17, %18, %19}, %20, %21, 1, 1;" : WGMMA_D8(0),
-      WGMMA_D8(8) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(ADD));
+  WGMMA_ASM("{.reg .b64 b; mov.b64 b, {%20, %21}; wgmma.mma_async.sync.aligned.m64n32k8.f32.tf32.tf32 {%0, %1, %2, %3, %4, %5, %6, %7, "
+            "%8, %9, %10, %11, %12, %13, %14, %15}, {%16, %17, %18, %19}, b, %22, 1, 1;}"
+            : WGMMA_D8(0), WGMMA_D8(8) : WGMMA_A_B);
 #else
   emulation::wgmma(d, 4, ADD, a, b);
 #endif
@@ -68,17 +77,15 @@ __device__ __forceinline__ void wgmma(float (&d)[16], const unsigned (&a)[4], Co
 template <bool ADD = true>
 __device__ __forceinline__ void wgmma(float (&d)[32], const unsigned (&a)[4], Columns b) {
 #ifdef __CUDA_ARCH__
-  WGMMA_ASM(
-      "wgmma.mma_async.sync.aligned.m64n64k8.f32.tf32.tf32 {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, "
-      "%13, "
-      "%14, %15, %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, {%32, %33, %34, "
-      "%35}, "
-      "%36, %37, 1, 1;" : WGMMA_D8(0),
-      WGMMA_D8(8), WGMMA_D8(16), WGMMA_D8(24) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(ADD));
+  WGMMA_ASM("{.reg .b64 b; mov.b64 b, {%36, %37}; wgmma.mma_async.sync.aligned.m64n64k8.f32.tf32.tf32 {%0, %1, %2, %3, %4, %5, %6, %7, "
+            "%8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, "
+            "%24, %25, %26, %27, %28, %29, %30, %31}, {%32, %33, %34, %35}, b, %38, 1, 1;}"
+            : WGMMA_D8(0), WGMMA_D8(8), WGMMA_D8(16), WGMMA_D8(24) : WGMMA_A_B);
 #else
   emulation::wgmma(d, 8, ADD, a, b);
 #endif
 }
+// clang-format on
 
 __device__ __forceinline__ void wgmma_fence() {
 #ifdef __CUDA_ARCH__
