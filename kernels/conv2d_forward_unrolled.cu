@@ -45,7 +45,7 @@ struct Tile {
 
   // Rows of a filter that one turn of a loop takes: more than 12 taps are long, and let loads begin so early that they
   // run out of registers.
-  static constexpr unsigned unrolled() {
+  static __device__ constexpr unsigned unrolled() {
     unsigned rows = R;
     while (rows > 1 && (R % rows || rows * S > 12)) --rows;
     return rows;

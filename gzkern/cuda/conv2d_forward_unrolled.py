@@ -94,7 +94,7 @@ def convolve(x: Any, weight: Any, bias: Any, form: str, tile: Tile | None = None
     """
     backend, sizes = require_inputs(x, weight, bias, form)
     tile = tile or _choose(sizes, form, backend.limits)
-    if tile is None:
+    if tile is None or not _takes(tile, sizes, form):
         raise no_tile(sizes, "unrolled", f"multiples of 4 images and filters, sums of {LONGEST_CHAIN} terms, and "
                       f"filters of at most {_MOST_COLUMNS} columns that fit in shared memory")  # fmt: skip
     shape = sizes.y(form)
@@ -110,9 +110,7 @@ def convolve(x: Any, weight: Any, bias: Any, form: str, tile: Tile | None = None
 @cache
 def tile(sizes: Conv2dSizes, form: str, limits: Limits) -> Tile | None:
     """The tile of the least estimated time; None where the kernel does not take the sizes."""
-    if sizes.N % 4 or sizes.K % 4 or sizes.S > _MOST_COLUMNS:
-        return None
-    fitting = (each for each in _candidates(sizes, form, limits) if _takes(each, sizes))
+    fitting = (each for each in _candidates(sizes, form, limits) if _takes(each, sizes, form))
     return min(fitting, key=lambda each: _cycles(each, sizes, limits), default=None)
 
 
@@ -124,21 +122,23 @@ def _candidates(sizes: Conv2dSizes, form: str, limits: Limits) -> Iterator[Tile]
     layer = sizes.R, sizes.S, int(FORMS[form])
     blocks_of = product((16, 32, 64), (32, 16), (1, 2, 3, 4, 6), (1, 2, 4), (1, 2, 4, 8))
     for window, (filters, images, rows, columns, splits) in product(WINDOWS[form], blocks_of):
-        for channels, stages in ((2 * splits, 3), (2 * splits, 2), (splits, 3), (splits, 2)):
+        for channels, stages in product((2 * splits, splits), (3, 2)):
             one = Tile(*layer, *window, filters, images, rows, columns, splits, channels, stages, 1)
-            blocks = 32 * _WARPS[one.sums] // one.threads
-            if one.threads % 128 or one.filters % splits or not blocks:
-                break
-            shared = one.shared + 4 * one.positions  # with the table of positions
-            if sizes.C % channels == 0 and blocks * (shared + _RESERVED) <= limits.shared_bytes + _RESERVED:
+            if one.threads % 128 or one.filters % splits or sizes.C % channels:
+                continue
+            shared = one.shared + 4 * one.positions + _RESERVED  # with the table of positions
+            blocks = min(32 * _WARPS[one.sums] // one.threads, (limits.shared_bytes + _RESERVED) // shared)
+            if blocks:
                 yield replace(one, blocks=blocks)
-                break
 
 
-def _takes(tile: Tile, sizes: Conv2dSizes) -> bool:
+def _takes(tile: Tile, sizes: Conv2dSizes, form: str) -> bool:
+    if (tile.R, tile.S, tile.form) != (sizes.R, sizes.S, FORMS[form]) or sizes.S > _MOST_COLUMNS:
+        return False
     _, down, images = tile.grid(sizes)
     terms = sizes.C // tile.splits * sizes.R * sizes.S
-    return terms <= LONGEST_CHAIN and max(down, images) <= _MOST_BLOCKS
+    whole = sizes.N % 4 == sizes.K % 4 == sizes.C % tile.channels == 0
+    return whole and terms <= LONGEST_CHAIN and max(down, images) <= _MOST_BLOCKS
 
 
 def _cycles(tile: Tile, sizes: Conv2dSizes, limits: Limits) -> float:
