@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from benchmarks.occupancy import resident_blocks
 from benchmarks.report import print_table
 from gzkern.cuda import nvrtc, source
 
@@ -26,10 +27,6 @@ PATH = Path(__file__).parent / "results" / "kernel_resources.json"
 UPDATE = "python -m benchmarks.kernel_resources --update"
 ARCHITECTURES = ("sm_80", "sm_90")
 
-_SHARED = {"sm_80": 164 * 1024, "sm_90": 228 * 1024}  # bytes of a multiprocessor
-_RESERVED_SHARED = 1024  # bytes a block
-_WARPS, _BLOCKS = 64, 32  # of a multiprocessor
-_REGISTERS, _PARTITIONS = 64 * 1024, 4  # of a multiprocessor; a warp has those of one partition
 _THREADS = 256
 
 _ENTRY = re.compile(r"Compiling entry function '(\w+)' for '\w+'(.*?)(?=Compiling entry function|\Z)", re.DOTALL)
@@ -97,15 +94,6 @@ def rows_of(program: nvrtc.Program, architecture: str) -> Iterator[Row]:
         threads, registers, shared = bounds.get(name, _THREADS), int(used[1]), int(used[2] or 0)
         blocks = resident_blocks(architecture, threads, registers, shared)
         yield Row(name, architecture, threads, registers, shared, stack, stores, loads, blocks)
-
-
-def resident_blocks(architecture: str, threads: int, registers: int, shared: int) -> int:
-    """How many blocks a multiprocessor holds at once."""
-    warps = -(-threads // 32)
-    registers_a_warp = -(-32 * registers // 256) * 256
-    warps_by_registers = _REGISTERS // _PARTITIONS // registers_a_warp * _PARTITIONS
-    by_shared = _SHARED[architecture] // (-(-shared // 128) * 128 + _RESERVED_SHARED)
-    return min(_WARPS // warps, warps_by_registers // warps, by_shared, _BLOCKS)
 
 
 def problems(rows: Iterable[Row], recorded: dict[tuple[str, str], Row]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 from collections import defaultdict
 from collections.abc import Sequence
@@ -80,6 +81,11 @@ class LaunchTrace:
     loaded_sectors: int
     stored_sectors: int
     accesses: tuple[Access, ...]
+
+    def array_bytes(self, argument: int) -> int:
+        """Of the array at a position among the arguments."""
+        shape, dtype = self.arguments[argument]
+        return math.prod(shape) * np.dtype(dtype).itemsize
 
     def total(self, what: str, space: str, *kinds: str) -> int:
         """The sum of an attribute of the accesses to a space, of some kinds or of all."""

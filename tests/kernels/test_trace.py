@@ -138,6 +138,10 @@ def test_lanes_that_take_part(order):
     assert costs(launch, "global", "store") == (1, 4, 2)
 
 
+def test_products_of_matrices_are_no_multiply_adds_of_the_kernel():
+    assert trace("traced_matrices", floats(), np.uint32(8)).multiply_adds == 0
+
+
 def test_lines_and_arrays():
     launch = trace("traced_transpose", floats(), floats())
     call, load, store = (

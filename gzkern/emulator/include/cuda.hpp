@@ -19,6 +19,9 @@
 #define __forceinline__ inline __attribute__((always_inline))
 #define __noinline__ __attribute__((noinline))
 #define __align__(bytes) __attribute__((aligned(bytes)))
+#ifdef EMULATION_TRACE
+#define fmaf emulation::counted_fmaf
+#endif
 
 #define threadIdx (emulation::here().thread->index)
 #define blockIdx (emulation::here().block->index)

@@ -352,6 +352,4 @@ EMULATION_HOOK(init) {}
 #undef EMULATION_ACCESS
 #undef EMULATION_HOOK
 #pragma GCC pop_options
-
-#define fmaf emulation::counted_fmaf
 #endif

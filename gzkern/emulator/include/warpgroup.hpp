@@ -34,7 +34,8 @@ EMULATION_UNSEEN inline void multiply(WgmmaOperand** lanes) {
 inline void wgmma(float* d, unsigned columns, bool add, const unsigned (&a)[4], const float* b,
                   Place place = Place::current()) {
   WgmmaOperand mine{d, a, b, columns, add};
-  collective("wgmma", ~0u, mine, [](WgmmaOperand** lanes, unsigned) EMULATION_UNSEEN { multiply(lanes); }, place);
+  const char* const call = columns == 2 ? "wgmma m64n16k8" : columns == 4 ? "wgmma m64n32k8" : "wgmma m64n64k8";
+  collective(call, ~0u, mine, [](WgmmaOperand** lanes, unsigned) EMULATION_UNSEEN { multiply(lanes); }, place);
 }
 
 }  // namespace emulation

@@ -1,0 +1,216 @@
+"""The machine code of a kernel: what it takes, how wide its loads are, and what its hottest loop is made of.
+
+It needs NVRTC and nvdisasm, ``pip install -e ".[nvrtc]"``, and no GPU.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shutil
+import subprocess
+import tempfile
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from benchmarks.kernel_resources import rows_of
+from gzkern.cuda import nvrtc, source
+from gzkern.cuda.launch import Kernel
+from gzkern.errors import InputError
+
+INSTALL = 'pip install -e ".[nvrtc]"'
+ARITHMETIC = ("FFMA", "HMMA", "HGMMA")
+_MEMORY = ("LDG", "STG", "LDGSTS", "LDS", "STS", "LDSM", "LDL", "STL", "RED", "ATOMG", "ATOMS")
+
+_SECTION = re.compile(r"^\.text\.(\w+):$", re.MULTILINE)
+_LABEL = re.compile(r"^(\.L_\w+):$")
+_INSTRUCTION = re.compile(r"^\s+/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P\w+\s+)?([^;]*?)\s*;\s+/\* 0x[0-9a-f]{16} \*/$")
+_ENCODING = re.compile(r"^\s+/\* (0x[0-9a-f]{16}) \*/$")
+_TARGET = re.compile(r"`\((\.L_\w+)\)")
+
+
+@dataclass(frozen=True)
+class Loop:
+    """A loop without those inside it.
+
+    Attributes:
+        mix: instructions by name, without modifiers.
+        stall: the cycles that one warp alone needs at least for a turn.
+    """
+
+    mix: dict[str, int]
+    stall: int
+
+    @property
+    def instructions(self) -> int:
+        """Of a turn."""
+        return sum(self.mix.values())
+
+    def count(self, *names: str) -> int:
+        """Instructions of these names."""
+        return sum(self.mix.get(name, 0) for name in names)
+
+    @property
+    def arithmetic(self) -> int:
+        """Multiply-adds, of numbers or of matrices."""
+        return self.count(*ARITHMETIC)
+
+
+@dataclass(frozen=True)
+class Code:
+    """A kernel's machine code.
+
+    Attributes:
+        registers: of a thread.
+        shared: static bytes of a block.
+        spills: bytes stored and loaded again.
+        instructions: all of them.
+        memory: instructions that access memory, by name and width in bits, such as "LDS.128".
+        arithmetic: as in ``ARITHMETIC``, by name.
+        loop: the one with the most arithmetic, or else the longest; None without loops.
+    """
+
+    registers: int
+    shared: int
+    spills: int
+    instructions: int
+    memory: dict[str, int]
+    arithmetic: dict[str, int]
+    loop: Loop | None
+
+
+@dataclass(frozen=True)
+class _Instruction:
+    address: int
+    name: str
+    modifiers: tuple[str, ...]
+    target: str | None
+    stall: int
+
+
+def require() -> None:
+    """See that kernels can be compiled and disassembled.
+
+    Raises:
+        InputError: a package is missing; says which.
+    """
+    try:
+        nvrtc.version()
+    except (ImportError, RuntimeError) as error:
+        raise InputError(f"no NVRTC ({error}); {INSTALL}") from None
+    _nvdisasm()
+
+
+def read(kernel: Kernel, architecture: str) -> Code:
+    """The code of a kernel, compiled anew.
+
+    Raises:
+        InputError: a package is missing.
+        GzkernError: the file does not compile.
+    """
+    return _read_file(kernel.file, kernel.tile, architecture)[kernel.name]
+
+
+@cache
+def _read_file(file: str | Path, tile: tuple[int, ...], architecture: str) -> dict[str, Code]:
+    require()
+    program = nvrtc.compile_source(source.load(file, tile), architecture)
+    parts = _SECTION.split(_disassembled(program.code))[1:]
+    code = dict(zip(parts[::2], parts[1::2], strict=True))
+    rows = {row.kernel: row for row in rows_of(program, architecture)}
+    return {
+        name: code_of(code[name], row.registers, row.shared, row.spill_stores + row.spill_loads)
+        for name, row in rows.items()
+    }
+
+
+def code_of(text: str, registers: int, shared: int, spills: int) -> Code:
+    """What nvdisasm's lines of one kernel say."""
+    instructions, labels = _parsed(text)
+    widths = Counter(
+        f"{each.name}.{_width(each)}" for each in instructions if each.name in _MEMORY and each.target is None
+    )
+    arithmetic = Counter(each.name for each in instructions if each.name in ARITHMETIC)
+    loop = _hottest(instructions, labels)
+    return Code(registers, shared, spills, len(instructions), dict(widths), dict(arithmetic), loop)
+
+
+def _parsed(text: str) -> tuple[list[_Instruction], dict[str, int]]:
+    """Instructions, and the address of the one behind each label; without the padding behind the end."""
+    labels: dict[str, int] = {}
+    waiting: list[str] = []
+    found: list[_Instruction] = []
+    half: tuple[int, str] | None = None
+    for line in text.splitlines():
+        if label := _LABEL.match(line):
+            waiting.append(label[1])
+        elif first := _INSTRUCTION.match(line):
+            half = int(first[1], 16), first[2]
+            labels.update(dict.fromkeys(waiting, half[0]))
+            waiting = []
+        elif half and (second := _ENCODING.match(line)):
+            address, words = half
+            half = None
+            name, *modifiers = words.split()[0].split(".")
+            target = _TARGET.search(words) if name == "BRA" else None
+            stall = int(second[1], 16) >> 41 & 15
+            if name != "NOP":
+                found.append(_Instruction(address, name, tuple(modifiers), target and target[1], stall))
+    if found and found[-1].target and labels.get(found[-1].target) == found[-1].address:
+        found.pop()  # a branch to itself, behind the end
+    return found, labels
+
+
+def _width(instruction: _Instruction) -> int:
+    """Bits that a lane accesses."""
+    widths = {"U8": 8, "S8": 8, "U16": 16, "S16": 16, "64": 64, "128": 128}
+    if instruction.name == "LDSM":
+        return 128
+    return next((widths[each] for each in instruction.modifiers if each in widths), 32)
+
+
+def _hottest(instructions: list[_Instruction], labels: dict[str, int]) -> Loop | None:
+    loops = set()
+    for each in instructions:
+        if each.target and labels[each.target] <= each.address:
+            loops.add((labels[each.target], each.address))
+    own = [_own(loop, loops, instructions) for loop in loops]
+    return max(own, key=lambda loop: (loop.arithmetic, loop.instructions), default=None)
+
+
+def _own(loop: tuple[int, int], loops: Iterable[tuple[int, int]], instructions: list[_Instruction]) -> Loop:
+    inner = [each for each in loops if each != loop and loop[0] <= each[0] and each[1] <= loop[1]]
+    body = [
+        each
+        for each in instructions
+        if loop[0] <= each.address <= loop[1] and not any(a <= each.address <= b for a, b in inner)
+    ]
+    return Loop(dict(Counter(each.name for each in body)), sum(each.stall for each in body))
+
+
+def _disassembled(cubin: bytes) -> str:
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        command = [_nvdisasm(), "--print-code", "--print-instruction-encoding", file.name]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+@cache
+def _nvdisasm() -> str:
+    """On the PATH, or of the package.
+
+    Raises:
+        InputError: in neither.
+    """
+    found = shutil.which("nvdisasm")
+    if found:
+        return found
+    spec = importlib.util.find_spec("nvidia")
+    for folder in spec.submodule_search_locations or () if spec else ():
+        for path in Path(folder).glob("*/bin/nvdisasm*"):
+            return str(path)
+    raise InputError(f"no nvdisasm; {INSTALL}")

@@ -1,0 +1,179 @@
+"""What a launch would take on a GPU that is not here: a PREDICTION from a trace, machine code and a datasheet.
+
+Every resource that a launch uses is busy for some time at least. The longest of these is the prediction, and names what
+binds. No time is measured anywhere in this file; docs/kernel_report.md says how far to trust it.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+
+from benchmarks.disassembly import Code
+from benchmarks.occupancy import SHARED, limits
+from benchmarks.peaks import TENSOR_CORES
+from gzkern.emulator.trace import LaunchTrace
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A GPU by its datasheet.
+
+    Attributes:
+        clock_mhz: highest, at which the FP32 peak of the datasheet holds.
+        tensor_clock_mhz: that of the datasheet's tensor peak.
+        memory_gb_s: peak.
+        l2_bytes: of the last cache.
+    """
+
+    name: str
+    capability: int
+    architecture: str
+    multiprocessors: int
+    clock_mhz: int
+    tensor_clock_mhz: int
+    memory_gb_s: float
+    l2_bytes: int
+
+
+# NVIDIA H100 and H200 datasheets, SXM: 67 TFLOP/s FP32 (132 × 128 × 2 at 1980 MHz), 495 TFLOP/s dense TF32 (132 × 1024
+# × 2 at 1830 MHz), 3.35 and 4.8 TB/s; the multiprocessors and the cache are in the H100 white paper.
+GPUS = {
+    "H100": Gpu("H100 SXM", 90, "sm_90a", 132, 1980, 1830, 3350, 50 * 2**20),
+    "H200": Gpu("H200 SXM", 90, "sm_90a", 132, 1980, 1830, 4800, 50 * 2**20),
+}
+
+# Of a multiprocessor from compute capability 8.6 or 9.0 on, by NVIDIA's documentation: warp instructions a cycle of the
+# FP32 lanes and of the schedulers, wavefronts of shared memory and L1, sectors of a wavefront of L1.
+_FP32, _SCHEDULERS, _WAVEFRONTS, _SECTORS = 4, 4, 1, 4
+
+# Assumptions, from published microbenchmarks of Hopper or a guess; a measurement would replace them.
+_MMA_SHARE = 0.62  # of the tensor peak by mma.sync, which Hopper runs slower than its own wgmma
+_L2_BYTES_A_CYCLE = 2800  # from the cache to all multiprocessors together: 5.5 TB/s
+_ENDS = 1500  # cycles of a block that nothing of its own hides: to start, the first loads, the last stores
+_BARRIER = 40  # cycles that a barrier and the first shared load behind it leave a block without work
+
+_SHAPE = re.compile(r"(mma\.sync|wgmma) m(\d+)n(\d+)k(\d+)")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Of one launch on one GPU.
+
+    Attributes:
+        resident: blocks that a multiprocessor holds at once, and by what that is limited.
+        busiest: blocks of the multiprocessor that gets the most.
+        balance: mean share of the multiprocessors' time that has work, 1 if blocks go up evenly.
+        microseconds: by resource, at least.
+    """
+
+    resident: int
+    limit: str
+    busiest: int
+    balance: float
+    microseconds: dict[str, float]
+
+    @property
+    def total(self) -> float:
+        """Microseconds, PREDICTED."""
+        return max(self.microseconds.values())
+
+    @property
+    def binding(self) -> str:
+        """The resource that takes the longest."""
+        return max(self.microseconds, key=lambda name: self.microseconds[name])
+
+
+def predict(trace: LaunchTrace, code: Code, gpu: Gpu) -> Prediction:
+    """The least time that each resource is busy.
+
+    Args:
+        trace: of some blocks of the launch, which stand for all.
+        code: of the kernel.
+        gpu: by name in ``GPUS``.
+    """
+    grid, threads = math.prod(trace.geometry.grid), math.prod(trace.geometry.block)
+    shared = code.shared + trace.geometry.shared
+    allowed = limits(gpu.architecture, threads, code.registers, shared)
+    resident, busiest = min(allowed.values()), -(-grid // gpu.multiprocessors)
+    warps = -(-threads // 32)
+    rounds = -(-busiest // max(resident, 1))
+
+    multiply_adds = trace.multiply_adds / 32 / trace.blocks  # warp instructions of a block
+    products, tensor_cycles = _tensor(trace, gpu)
+    arithmetic = products or multiply_adds
+    instructions = _instructions(trace, code, warps, arithmetic)
+    turns = arithmetic / warps / code.loop.arithmetic if code.loop and code.loop.arithmetic else 0
+    alone = turns * code.loop.stall if code.loop else 0
+    per_block = {
+        "FFMA issue": multiply_adds / _FP32,
+        "shared-memory pipe": _wavefronts(trace) / _WAVEFRONTS,
+        "issue slots": instructions / _SCHEDULERS,
+    }
+    cycles = {name: busiest * value + _ENDS for name, value in per_block.items()}
+    cycles["latency of few warps"] = rounds * (alone + _ENDS + trace.barriers / trace.blocks * _BARRIER)
+    moved = grid * _l2_sectors(trace, shared, resident, gpu) * 32
+    cycles["L2 to multiprocessors"] = moved / _L2_BYTES_A_CYCLE + _ENDS
+    microseconds = {name: value / gpu.clock_mhz for name, value in cycles.items()}
+    microseconds["tensor cores"] = (busiest * tensor_cycles + _ENDS) / gpu.tensor_clock_mhz if products else 0.0
+    microseconds["DRAM"] = _array_bytes(trace) / gpu.memory_gb_s / 1e3 + _ENDS / gpu.clock_mhz
+    balance = grid / busiest / gpu.multiprocessors
+    limit = " and ".join(name for name, blocks in allowed.items() if blocks == resident)
+    return Prediction(resident, limit, busiest, balance, microseconds)
+
+
+def _tensor(trace: LaunchTrace, gpu: Gpu) -> tuple[float, float]:
+    """Tensor instructions of the warps of a block, and the cycles that they take."""
+    tf32, bf16 = TENSOR_CORES[gpu.capability]
+    products = cycles = 0.0
+    for name, lanes in trace.calls.items():
+        if shape := _SHAPE.match(name):
+            kind, m, n, k = shape[1], int(shape[2]), int(shape[3]), int(shape[4])
+            warps = 4 if kind == "wgmma" else 1  # that do it together
+            count = lanes / 32 / trace.blocks
+            rate = (bf16 if k == 16 else tf32) * (_MMA_SHARE if kind == "mma.sync" else 1)
+            products += count
+            cycles += count / warps * m * n * k / rate
+    return products, cycles
+
+
+def _instructions(trace: LaunchTrace, code: Code, warps: int, arithmetic: float) -> float:
+    """Warp instructions of a block: the hottest loop as often as its arithmetic says, all else once a warp.
+
+    A loop without arithmetic is counted by its accesses to memory.
+    """
+    if not code.loop:
+        return code.instructions * warps
+    inside, done = code.loop.arithmetic, arithmetic
+    if not inside or not done:
+        inside = code.loop.count("LDG", "STG", "LDS", "STS")
+        done = sum(access.requests for access in trace.accesses) / trace.blocks
+    return (code.instructions - code.loop.instructions) * warps + done / max(inside, 1) * code.loop.instructions
+
+
+def _wavefronts(trace: LaunchTrace) -> float:
+    """Of shared memory and of L1, which share a pipe, of a block."""
+    shared = trace.total("cost", "shared")
+    global_ = sum(
+        max(access.requests, access.cost / _SECTORS)
+        for access in trace.accesses
+        if access.space == "global" and access.kind != "copy"
+    )
+    return (shared + global_) / trace.blocks
+
+
+def _l2_sectors(trace: LaunchTrace, shared: int, resident: int, gpu: Gpu) -> float:
+    """Between L2 and a multiprocessor, of a block: what L1 has room for is loaded once."""
+    room = (SHARED[gpu.architecture] + 28 * 1024) / max(resident, 1) - shared  # L1 and shared memory are one, 256 KiB
+    loads = trace.total("cost", "global", "load", "copy", "atomic")
+    if trace.loaded_sectors / trace.blocks * 32 <= room:
+        loads = trace.loaded_sectors
+    return (loads + trace.total("cost", "global", "store", "atomic")) / trace.blocks
+
+
+def _array_bytes(trace: LaunchTrace) -> int:
+    """Each array once, and twice if it is both read and written."""
+    uses = {(access.argument, access.kind == "store") for access in trace.accesses if access.space == "global"}
+    uses |= {(access.argument, True) for access in trace.accesses if access.kind == "atomic"}
+    return sum(trace.array_bytes(argument) for argument, _ in uses if argument is not None)
