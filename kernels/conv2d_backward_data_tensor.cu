@@ -1,25 +1,25 @@
 // conv2d_backward_data_tensor: the gradient of a convolution's input on tensor cores.
 //
-//   dx[c, h, w, n] = Σ_{k,r,s} weight[c, r, s, k] · dz[k, h − r, w − s, n], over the (r, s) whose position is in dz; at
-//   most 4,096 terms
+//   dx[c, h, w, n] = Σ_{k,r,s} weight[c, r, s, k] · dz[k, h − r, w − s, n], over the (r, s) whose position is in dz;
+//   at most 4,096 terms
 //
-// dz is the gradient before ReLU and pool, see conv2d_gradient.cuh: the forward product with turned filters over dz with
-// zeros around it.
+// dz is the gradient before ReLU and pool, see conv2d_gradient.cuh: the forward product with turned filters over dz
+// with zeros around it.
 //
 // Arrays     as in conv2d_backward_data.cu, N and K multiples of 4. A code has no bit of a position beyond the border.
-// Tile       TILE gives the filters' extents R × S; the form; and what a block has: warps along images, channels, windows
-//            of 2×2 positions of dx and parts of the filters. A warp has 16·M images × 8·J channels × a window.
+// Tile       TILE gives the filters' extents R × S; the form; and what a block has: warps along images, channels,
+//            windows of 2×2 positions of dx and parts of the filters. A warp has 16·M images × 8·J channels × a window.
 // Threads    along the grid images innermost, then windows, then channels. A product of mma.sync is of 16 images × 8
 //            filters × 8 channels; terms t and t + 4 are filters 2t and 2t + 1, so that a lane finds both weights side
 //            by side. A warp leaves out the taps that meet zeros alone.
 // Shared     two stages of 8 filters a part: weights, copied as they are, and the patch of dz in cells. A cell is a
-//            position, its ReLU undone, or by POOL a window of the pool and its codes, of which a lane takes a position as
-//            it reads: four positions for 5 bytes. Cells pass through registers, some of the next stage's during each row
-//            of taps. Filters of the patch are 4 words apart modulo 16, channels of the weights 8 modulo 32, so that no
-//            load of operands has a bank conflict. Cells around dz are cleared once.
+//            position, its ReLU undone, or by POOL a window of the pool and its codes, of which a lane takes a position
+//            as it reads: four positions for 5 bytes. Cells pass through registers, some of the next stage's during
+//            each row of taps. Filters of the patch are 4 words apart modulo 16, channels of the weights 8 modulo 32:
+//            no load of operands has a bank conflict. Cells around dz are cleared once.
 // NaN        a weight that is not finite makes NaN also where its tap meets the zeros around dz. fp32x3 makes NaN of
 //            infinities, as it takes them apart.
-// Versions   tf32         operands rounded to tf32, dz on its way to shared memory, weights as they are read; float32 sums
+// Versions   tf32         operands rounded to tf32, dz on its way to shared memory, weights as they are read
 //            fp32x3       three products, of the rounded operands and of what rounding left: float32's error
 
 #include "include/async_copy.cuh"
@@ -86,8 +86,8 @@ struct Lane {
   }
 };
 
-// A turned tap r meets rows h + r − (R − 1) and h + r − (R − 1) + 1 of dz in a window from row h on: these taps meet more
-// than the zeros around dz. Columns likewise.
+// A turned tap r meets rows h + r − (R − 1) and h + r − (R − 1) + 1 of dz in a window from row h on: these taps meet
+// more than the zeros around dz. Columns likewise.
 struct Taps {
   unsigned first, end;
 
@@ -347,7 +347,10 @@ __device__ __forceinline__ void backward_data(const float* __restrict__ weight, 
   copy_weights<T>(shared, weight, C, K, c0, 0);
   commit_async();
 #pragma unroll 1
-  for (unsigned at = threadIdx.x; at < T::WEIGHTS; at += T::THREADS) shared[at] = shared[T::STAGE + at] = 0;
+  for (unsigned at = 4 * threadIdx.x; at < T::WEIGHTS; at += 4 * T::THREADS) {
+    store4(shared + at, make_float4(0, 0, 0, 0));
+    store4(shared + T::STAGE + at, make_float4(0, 0, 0, 0));
+  }
   __syncthreads();
 #pragma unroll 1
   for (unsigned at = threadIdx.x; at < T::PIECES; at += T::THREADS) dz.store(shared, dz.load(at, 0));
