@@ -24,8 +24,10 @@
 #include "include/mma.cuh"
 
 #ifndef TILE  // the second convolution of the published network
-#define TILE 5, 5, 0, 2, 4, 1, 2, 2, 2, 1, 1
+#define TILE 5, 5, 0, 1, 4, 1, 2, 2, 2, 1, 1
 #endif
+
+__device__ constexpr unsigned at_least_one(unsigned count) { return count > 0 ? count : 1; }
 
 // FLAT: the number of channels, or 0 where terms run over the channels of one tap. ROWS: rows of the filters a stage.
 template <unsigned R_, unsigned S_, unsigned FLAT_, unsigned M_, unsigned J_, unsigned WARPS_N_, unsigned WARPS_K_,
@@ -36,15 +38,20 @@ struct Tile {
   static constexpr unsigned IMAGES = 16 * M * WARPS_N, FILTERS = 8 * J * WARPS_K;
   static constexpr unsigned PART_THREADS = 32 * WARPS_N * WARPS_K * WINDOW_ROWS * WINDOW_COLUMNS;
   static constexpr unsigned THREADS = PART_THREADS * PARTS;
+  // Blocks at once on a multiprocessor, for which the registers are to be enough.
+  static constexpr unsigned BLOCKS = at_least_one((M * J > 4 ? 256 : 512) / THREADS);
+  static constexpr unsigned BLOCKS_WITH_RESTS = at_least_one(256 / THREADS);
   static constexpr unsigned HEIGHT = R + 2 * WINDOW_ROWS - 1, WIDTH = S + 2 * WINDOW_COLUMNS - 1;  // of the patch
   static_assert(R % ROWS == 0 && (FLAT == 0 || PARTS == 1), "whole stages; flat terms are not parted");
-  static_assert(J == 2 || J == 4, "filters are loaded by twos or fours");
+  static_assert(J % 2 == 0, "bfloat16 filters are loaded by two products");
 };
 
 // The least number from `size` on that is `rest` modulo `period`.
 __device__ constexpr unsigned padded(unsigned size, unsigned rest, unsigned period) {
   return size + (rest + period - size % period) % period;
 }
+
+constexpr unsigned NO_TAP = ~0u;
 
 template <unsigned PRECISION>
 struct Format {
@@ -77,6 +84,7 @@ struct Layout {
   static constexpr unsigned TAP = T::FLAT ? padded(T::FILTERS, 8, PERIOD) : T::FILTERS;
   static constexpr unsigned WEIGHT_CHANNEL = padded(T::ROWS * T::S * TAP, 8, PERIOD);
   static constexpr unsigned WEIGHTS = T::FLAT ? STEPS * DEPTH * TAP : CHANNELS * WEIGHT_CHANNEL;
+  // By FLAT a table follows: where in the patch each tap is.
 
   // Of a tap of the patch; c = 0 where the terms are not flat.
   static __device__ __forceinline__ unsigned tap(unsigned c, unsigned r, unsigned s) {
@@ -110,32 +118,41 @@ struct Copies {
   unsigned C, H, W, N, K;
   unsigned n0, h0, w0, k0;  // where the block's images, patch and filters begin
 
-  // Some of the patch of the channels from c0 on: positions `first` to `end` of channel, row and column.
+  // Some of the patch of the channels from c0 on: rows `first` to `end` of channel and row, each by a warp.
   __device__ __forceinline__ void patch(Element* to, unsigned c0, unsigned first, unsigned end) const {
-    constexpr unsigned LINE = T::IMAGES / WIDTH;
-    static_assert(T::THREADS % LINE == 0, "a thread always has the same images");
-    const unsigned lane = threadIdx.x % LINE * WIDTH, n = n0 + lane;
+    constexpr unsigned LINE = T::IMAGES / WIDTH, COLUMNS = 32 / LINE;  // that a warp copies at once
+    static_assert(32 % LINE == 0, "a thread always has the same images");
+    const unsigned lane = threadIdx.x % LINE * WIDTH, column = threadIdx.x % 32 / LINE, n = n0 + lane;
 #pragma unroll 1
-    for (unsigned at = first + threadIdx.x / LINE; at < end; at += T::THREADS / LINE) {
-      const unsigned channel = at / (T::HEIGHT * T::WIDTH), row = at / T::WIDTH % T::HEIGHT, column = at % T::WIDTH;
-      const unsigned c = c0 + channel, h = h0 + row, w = w0 + column;
-      const bool inside = c < C && h < H && w < W && n < N;
-      copy_async<16>(to + Plan::tap(channel, row, column) + lane, inside ? x + ((c * H + h) * W + w) * N + n : x,
-                     inside ? 16 : 0);
+    for (unsigned at = first + threadIdx.x / 32; at < end; at += T::THREADS / 32) {
+      const unsigned channel = at / T::HEIGHT, row = at % T::HEIGHT, c = c0 + channel, h = h0 + row;
+      const Element* const from = x + ((c * H + h) * W + w0 + column) * N + n;
+      Element* const into = to + Plan::tap(channel, row, column) + lane;
+      const unsigned width = c < C && h < H && n < N ? W : 0;
+#pragma unroll
+      for (unsigned i = 0; i < T::WIDTH; i += COLUMNS)
+        if (i + COLUMNS <= T::WIDTH || i + column < T::WIDTH) {
+          const bool inside = w0 + i + column < width;
+          copy_async<16>(into + i * Plan::POSITION, inside ? from + i * N : x, inside ? 16 : 0);
+        }
     }
   }
 
-  // ROWS rows of the filters, from r0 on, of the channels from c0 on.
+  // ROWS rows of the filters, from r0 on, of the channels from c0 on, each by a warp.
   __device__ __forceinline__ void weights(Element* to, unsigned c0, unsigned r0) const {
-    constexpr unsigned LINE = T::FILTERS / WIDTH, TAPS = T::ROWS * T::S;
-    static_assert(T::THREADS % LINE == 0, "a thread always has the same filters");
-    const unsigned lane = threadIdx.x % LINE * WIDTH, k = k0 + lane;
+    constexpr unsigned LINE = T::FILTERS / WIDTH, TAPS = T::ROWS * T::S, AT_ONCE = 32 / LINE;
+    static_assert(32 % LINE == 0, "a thread always has the same filters");
+    const unsigned lane = threadIdx.x % LINE * WIDTH, tap = threadIdx.x % 32 / LINE, k = k0 + lane;
 #pragma unroll 1
-    for (unsigned at = threadIdx.x / LINE; at < Plan::CHANNELS * TAPS; at += T::THREADS / LINE) {
-      const unsigned c = c0 + at / TAPS, tap = (c * T::R + r0) * T::S + at % TAPS;
+    for (unsigned channel = threadIdx.x / 32; channel < Plan::CHANNELS; channel += T::THREADS / 32) {
+      const unsigned c = c0 + channel;
+      const Element* const from = weight + ((c * T::R + r0) * T::S + tap) * K + k;
+      Element* const into = to + channel * Plan::WEIGHT_CHANNEL + tap * Plan::TAP + lane;
       const bool inside = c < C && k < K;
-      copy_async<16>(to + at / TAPS * Plan::WEIGHT_CHANNEL + at % TAPS * Plan::TAP + lane,
-                     inside ? weight + tap * K + k : weight, inside ? 16 : 0);
+#pragma unroll
+      for (unsigned i = 0; i < TAPS; i += AT_ONCE)
+        if (i + AT_ONCE <= TAPS || i + tap < TAPS)
+          copy_async<16>(into + i * Plan::TAP, inside ? from + i * K : weight, inside ? 16 : 0);
     }
   }
 
@@ -152,12 +169,11 @@ struct Copies {
 };
 
 // Operands of a lane. tf32, fp32x3: terms t and t + 4, at `low` and `high`; images 2g and 2g + 1 are rows g and g + 8 of
-// a product; filters J·g … J·g + J − 1 are column g of J products. bf16: as ldmatrix gives them, from `low` alone.
+// a product. bf16: as ldmatrix gives them, from `low` alone.
 template <class T, unsigned PRECISION>
 struct Operands {
   using Element = typename Format<PRECISION>::Element;
   static constexpr bool IS_ROUNDED = T::FLAT && PRECISION == TF32;  // in shared memory
-  static constexpr bool LATE = PRECISION == FP32X3;                 // taken apart where they are used: fewer registers
 
   // Of inputs that are read as the operand: term and image; of weights: term and filter.
   static __device__ __forceinline__ unsigned input_term(unsigned lane) {
@@ -170,43 +186,35 @@ struct Operands {
     return PRECISION == BF16 ? lane % 16 : lane % 4;
   }
   static __device__ __forceinline__ unsigned weight_filter(unsigned lane) {
-    return PRECISION == BF16 ? lane / 16 * 8 : lane / 4 * T::J;
+    return PRECISION == BF16 ? lane / 16 * 8 : lane / 4;
   }
 
-  static __device__ __forceinline__ unsigned as_loaded(float value) {
-    return IS_ROUNDED || LATE ? __float_as_uint(value) : to_tf32(value);
+  template <unsigned COUNT>
+  static __device__ __forceinline__ void set(Fragment<COUNT, PRECISION>& fragment, unsigned i, float value) {
+    if constexpr (IS_ROUNDED)
+      fragment.rounded[i] = __float_as_uint(value);
+    else
+      fragment.set(i, value);
   }
 
   // The inputs of one position.
   struct Inputs {
-    unsigned bits[T::M][4];
+    Fragment<4, PRECISION> of[T::M];
 
     __device__ __forceinline__ void load(const Element* low, const Element* high) {
 #pragma unroll
       for (unsigned m = 0; m < T::M; ++m) {
         if constexpr (PRECISION == BF16) {
-          load_matrices_transposed(bits[m], low + 16 * m);
+          load_matrices_transposed(of[m].rounded, low + 16 * m);
         } else {
           const float2 first = *reinterpret_cast<const float2*>(low + 16 * m);
           const float2 second = *reinterpret_cast<const float2*>(high + 16 * m);
-          bits[m][0] = as_loaded(first.x);
-          bits[m][1] = as_loaded(first.y);
-          bits[m][2] = as_loaded(second.x);
-          bits[m][3] = as_loaded(second.y);
+          set(of[m], 0, first.x);
+          set(of[m], 1, first.y);
+          set(of[m], 2, second.x);
+          set(of[m], 3, second.y);
         }
       }
-    }
-
-    __device__ __forceinline__ Fragment<4, PRECISION> fragment(unsigned m) const {
-      Fragment<4, PRECISION> a;
-#pragma unroll
-      for (unsigned i = 0; i < 4; ++i) {
-        if constexpr (LATE)
-          a.set(i, __uint_as_float(bits[m][i]));
-        else
-          a.rounded[i] = bits[m][i];
-      }
-      return a;
     }
   };
 
@@ -217,38 +225,21 @@ struct Operands {
       if constexpr (PRECISION == BF16) {
 #pragma unroll
         for (unsigned j = 0; j < T::J; j += 2) {
-          unsigned bits[4];
-          load_matrices_transposed(bits, low + 8 * j);
-          of[j].rounded[0] = bits[0];
-          of[j].rounded[1] = bits[1];
-          of[j + 1].rounded[0] = bits[2];
-          of[j + 1].rounded[1] = bits[3];
+          unsigned both[4];
+          load_matrices_transposed(both, low + 8 * j);
+          of[j].rounded[0] = both[0];
+          of[j].rounded[1] = both[1];
+          of[j + 1].rounded[0] = both[2];
+          of[j + 1].rounded[1] = both[3];
         }
       } else {
-        load_half(0, low);
-        load_half(1, high);
+#pragma unroll
+        for (unsigned j = 0; j < T::J;
+             ++j) {  // one by one: of a longer load the pairs (low, high) would be put together
+          set(of[j], 0, low[8 * j]);
+          set(of[j], 1, high[8 * j]);
+        }
       }
-    }
-
-    __device__ __forceinline__ void load_half(unsigned i, const float* from) {
-      if constexpr (T::J == 4) {
-        const float4 four = load4(from);
-        set(0, i, four.x);
-        set(1, i, four.y);
-        set(2, i, four.z);
-        set(3, i, four.w);
-      } else {
-        const float2 two = *reinterpret_cast<const float2*>(from);
-        set(0, i, two.x);
-        set(1, i, two.y);
-      }
-    }
-
-    __device__ __forceinline__ void set(unsigned j, unsigned i, float value) {
-      if constexpr (LATE)
-        of[j].set(i, value);
-      else
-        of[j].rounded[i] = as_loaded(value);
     }
   };
 };
@@ -275,16 +266,17 @@ struct Sums {
   __device__ __forceinline__ void add(unsigned position, const typename Operand::Inputs& x,
                                       const typename Operand::Weights& weights) {
 #pragma unroll
-    for (unsigned m = 0; m < T::M; ++m) multiply(at[position][m], x.fragment(m), weights.of);
+    for (unsigned m = 0; m < T::M; ++m) multiply(at[position][m], x.of[m], weights.of);
   }
 
   // One row of taps of DEPTH channels, sliding along s: of a window four columns of two rows are new, two of them known.
   __device__ __forceinline__ void add_row(const Element* x, const Element* weight) {
     constexpr unsigned HIGH = 4 * Plan::CHANNEL, WEIGHT_HIGH = 4 * Plan::WEIGHT_CHANNEL;
     typename Operand::Inputs left[2], right[2];
+    constexpr unsigned UNROLL = PRECISION == FP32X3 ? 1 : T::S;  // all rests at once would be too many registers
 #pragma unroll
     for (unsigned row = 0; row < 2; ++row) left[row].load(x + row * Plan::ROW, x + row * Plan::ROW + HIGH);
-#pragma unroll
+#pragma unroll UNROLL
     for (unsigned s = 0; s < T::S; ++s) {
       typename Operand::Weights weights;
       weights.load(weight + s * Plan::TAP, weight + s * Plan::TAP + WEIGHT_HIGH);
@@ -299,13 +291,13 @@ struct Sums {
     }
   }
 
-  // All flat terms.
+  // All flat terms. `taps`: of the table, from the lane's first one on; `zeros` is read for taps beyond the last one.
   __device__ __forceinline__ void add_flat(const Element* x, const Element* zeros, const Element* weight,
-                                           unsigned first) {
+                                           const unsigned* taps) {
 #pragma unroll 1
-    for (unsigned step = 0; step < Plan::STEPS; ++step, weight += Plan::DEPTH * Plan::TAP) {
-      const Element* low = tap(x, zeros, step * Plan::DEPTH + first);
-      const Element* high = PRECISION == BF16 ? low : tap(x, zeros, step * Plan::DEPTH + first + 4);
+    for (unsigned step = 0; step < Plan::STEPS; ++step, weight += Plan::DEPTH * Plan::TAP, taps += Plan::DEPTH) {
+      const Element* low = at_tap(x, zeros, taps[0]);
+      const Element* high = PRECISION == BF16 ? low : at_tap(x, zeros, taps[4]);
       typename Operand::Weights weights;
       weights.load(weight, weight + 4 * Plan::TAP);
 #pragma unroll
@@ -318,8 +310,8 @@ struct Sums {
     }
   }
 
-  static __device__ __forceinline__ const Element* tap(const Element* x, const Element* zeros, unsigned tap) {
-    return tap < Plan::TAPS ? x + Plan::tap(tap / (T::R * T::S), tap / T::S % T::R, tap % T::S) : zeros;
+  static __device__ __forceinline__ const Element* at_tap(const Element* x, const Element* zeros, unsigned tap) {
+    return tap == NO_TAP ? zeros : x + tap;
   }
 };
 
@@ -341,7 +333,7 @@ struct Output {
     for (unsigned e = 0; e < 2; ++e) {
       const unsigned column = 2 * t + e, n = n0 + 16 * m + (PRECISION == BF16 ? g : 2 * g);
       Window here = window;
-      here.k = k0 + (PRECISION == BF16 ? 8 * j + column : T::J * column + j);
+      here.k = k0 + 8 * j + column;
       if (here.k >= K) continue;
       float z[2][4];
 #pragma unroll
@@ -372,6 +364,11 @@ struct Output {
     }
   }
 };
+
+__device__ __forceinline__ float4 rounded4(float4 x) {
+  return make_float4(__uint_as_float(to_tf32(x.x)), __uint_as_float(to_tf32(x.y)), __uint_as_float(to_tf32(x.z)),
+                     __uint_as_float(to_tf32(x.w)));
+}
 
 template <unsigned PRECISION, class T>
 __device__ __forceinline__ void forward(const typename Format<PRECISION>::Element* __restrict__ x,
@@ -405,22 +402,24 @@ __device__ __forceinline__ void forward(const typename Format<PRECISION>::Elemen
 
   if constexpr (T::FLAT > 0) {
     Element* const zeros = patches + Plan::CHANNELS * Plan::CHANNEL;
-    copies.patch(patches, 0, 0, Plan::CHANNELS * T::HEIGHT * T::WIDTH);
+    copies.patch(patches, 0, 0, Plan::CHANNELS * T::HEIGHT);
     copies.flat_weights(weights);
     commit_async();
+    unsigned* const taps = reinterpret_cast<unsigned*>(weights + Plan::WEIGHTS);
     for (unsigned at = threadIdx.x; at < Plan::ZEROS; at += T::THREADS) zeros[at] = 0;
+    for (unsigned tap = threadIdx.x; tap < Plan::STEPS * Plan::DEPTH; tap += T::THREADS)
+      taps[tap] = tap < Plan::TAPS ? Plan::tap(tap / (T::R * T::S), tap / T::S % T::R, tap % T::S) : NO_TAP;
     wait_async<0>();
     __syncthreads();
     if constexpr (Operand::IS_ROUNDED) {  // once, where each lane would do it for each tap
-      float* const all = shared;
-      for (unsigned at = threadIdx.x; at < Plan::PATCH + Plan::WEIGHTS; at += T::THREADS)
-        all[at] = __uint_as_float(to_tf32(all[at]));
+      for (unsigned at = 4 * threadIdx.x; at < Plan::PATCH + Plan::WEIGHTS; at += 4 * T::THREADS)
+        store4(shared + at, rounded4(load4(shared + at)));
       __syncthreads();
     }
-    sums.add_flat(patches + my_input, zeros, weights + weight_term * Plan::TAP + my_weight, input_term);
+    sums.add_flat(patches + my_input, zeros, weights + weight_term * Plan::TAP + my_weight, taps + input_term);
   } else {
-    constexpr unsigned STEPS = T::R / T::ROWS, POSITIONS = Plan::CHANNELS * T::HEIGHT * T::WIDTH;
-    copies.patch(patches, 0, 0, POSITIONS);
+    constexpr unsigned STEPS = T::R / T::ROWS, PATCH_ROWS = Plan::CHANNELS * T::HEIGHT;
+    copies.patch(patches, 0, 0, PATCH_ROWS);
     copies.weights(weights, 0, 0);
     commit_async();
     unsigned weight_stage = 0;
@@ -432,8 +431,8 @@ __device__ __forceinline__ void forward(const typename Format<PRECISION>::Elemen
         __syncthreads();  // the copies are there, and no thread reads what the next ones overwrite
         const bool last = step + 1 == STEPS;
         if (c0 + Plan::CHANNELS < C)
-          copies.patch(patches + (patch_stage ^ 1) * Plan::PATCH, c0 + Plan::CHANNELS, step * POSITIONS / STEPS,
-                       (step + 1) * POSITIONS / STEPS);
+          copies.patch(patches + (patch_stage ^ 1) * Plan::PATCH, c0 + Plan::CHANNELS, step * PATCH_ROWS / STEPS,
+                       (step + 1) * PATCH_ROWS / STEPS);
         if (!last || c0 + Plan::CHANNELS < C)
           copies.weights(weights + (weight_stage ^ 1) * Plan::WEIGHTS, last ? c0 + Plan::CHANNELS : c0,
                          last ? 0 : (step + 1) * T::ROWS);
@@ -496,14 +495,14 @@ __device__ __forceinline__ void forward(const typename Format<PRECISION>::Elemen
   }
 }
 
-extern "C" __global__ void __launch_bounds__(Tile<TILE>::THREADS)
+extern "C" __global__ void __launch_bounds__(Tile<TILE>::THREADS, Tile<TILE>::BLOCKS)
     conv2d_forward_tensor_tf32(const float* __restrict__ x, const float* __restrict__ weight,
                                const float* __restrict__ bias, float* __restrict__ y, unsigned char* __restrict__ code,
                                unsigned C, unsigned H, unsigned W, unsigned N, unsigned K, unsigned form) {
   forward<TF32, Tile<TILE>>(x, weight, bias, y, code, C, H, W, N, K, form);
 }
 
-extern "C" __global__ void __launch_bounds__(Tile<TILE>::THREADS)
+extern "C" __global__ void __launch_bounds__(Tile<TILE>::THREADS, Tile<TILE>::BLOCKS_WITH_RESTS)
     conv2d_forward_tensor_fp32x3(const float* __restrict__ x, const float* __restrict__ weight,
                                  const float* __restrict__ bias, float* __restrict__ y,
                                  unsigned char* __restrict__ code, unsigned C, unsigned H, unsigned W, unsigned N,
@@ -511,7 +510,7 @@ extern "C" __global__ void __launch_bounds__(Tile<TILE>::THREADS)
   forward<FP32X3, Tile<TILE>>(x, weight, bias, y, code, C, H, W, N, K, form);
 }
 
-extern "C" __global__ void __launch_bounds__(Tile<TILE>::THREADS)
+extern "C" __global__ void __launch_bounds__(Tile<TILE>::THREADS, Tile<TILE>::BLOCKS)
     conv2d_forward_tensor_bf16(const unsigned short* __restrict__ x, const unsigned short* __restrict__ weight,
                                const float* __restrict__ bias, unsigned short* __restrict__ y, unsigned C, unsigned H,
                                unsigned W, unsigned N, unsigned K, unsigned form) {

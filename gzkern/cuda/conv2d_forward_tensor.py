@@ -84,7 +84,7 @@ class Tile:
             channel = _padded(height * row, 8 * self.R * self.S, period)
             terms = ceil_div(self.flat * self.R * self.S, depth) * depth
             weights = terms * _padded(self.filters, 8, period)
-            return item * (self.flat * channel + row + position + self.images + weights)
+            return item * (self.flat * channel + row + position + self.images + weights) + 4 * terms
         channel = _padded(height * width * self.images, 8, period)
         weights = _padded(self.rows * self.S * self.filters, 8, period)
         sums = 64 * self.M * self.J * self.threads if self.parts > 1 else 0
@@ -139,7 +139,7 @@ def tile(sizes: Conv2dSizes, form: str, limits: Limits, precision: str = "tf32")
     """The tile for these sizes, None where there is none."""
     if not _takes(sizes, precision):
         return None
-    fitting = [each for each in _candidates(sizes) if each.shared(precision) <= limits.shared_bytes]
+    fitting = [each for each in _candidates(sizes, precision) if each.shared(precision) <= limits.shared_bytes]
     return min(fitting, key=lambda each: _cycles(each, sizes, limits, precision), default=None)
 
 
@@ -151,40 +151,52 @@ def _takes(sizes: Conv2dSizes, precision: str) -> bool:
     return sizes.N % multiple == sizes.K % multiple == 0 and sizes.C * sizes.R * sizes.S <= LONGEST_CHAIN
 
 
-def _candidates(sizes: Conv2dSizes) -> Iterator[Tile]:
+def _candidates(sizes: Conv2dSizes, precision: str) -> Iterator[Tile]:
     flat = sizes.C if sizes.C < _FEW_CHANNELS else 0
-    for (m, j), warps_n, warps_k, windows in product(_WARP_TILES, _WARPS, _WARPS, _WINDOWS):
-        for parts, rows in product((1,) if flat else _PARTS, {1, sizes.R}):
-            candidate = Tile(sizes.R, sizes.S, flat, m, j, warps_n, warps_k, *windows, parts, rows)
-            if candidate.threads * (256 if m * j == 8 else 128) <= 65536:  # registers
+    warp_tiles = _WARP_TILES[1:] if precision == "fp32x3" else _WARP_TILES  # its rests take registers, too
+    for (m, j), warps_n, warps_k, windows in product(warp_tiles, _WARPS, _WARPS, _WINDOWS):
+        for parts, rows in product((1,) if flat else _PARTS, (1,) if flat else {1, sizes.R}):
+            candidate = Tile(sizes.R, sizes.S, flat, m, j, warps_n, warps_k, windows[0], windows[1], parts, rows)
+            if candidate.threads * _registers(candidate, precision) <= 65536:
                 yield candidate
+
+
+def _registers(tile: Tile, precision: str) -> int:
+    """What the kernel's launch bounds leave a thread."""
+    return 256 if tile.M * tile.J > 4 or precision == "fp32x3" else 128
 
 
 def _cycles(tile: Tile, sizes: Conv2dSizes, limits: Limits, precision: str) -> float:
     """What a launch takes by a rough model, good for comparing tiles alone.
 
-    Of a multiprocessor the tensor cores, shared memory or the level-2 cache bind; with fewer than two warps a
-    scheduler latencies do. The first copies of a block are hidden by other blocks alone.
+    Of a multiprocessor the tensor cores, shared memory, the schedulers (by instructions as counted in machine code) or
+    the level-2 cache bind. Latencies are of products, with fewer than two warps a scheduler, and of the copies of each
+    stage; those of the first one are hidden by other blocks alone.
     """
     item, depth = _format(precision)
     warps = tile.threads // 32
     shared = tile.shared(precision)
-    blocks = ceil_div(tile.blocks(sizes), limits.multiprocessors)
-    registers = 256 if tile.M * tile.J == 8 else 128
-    together = min(blocks, limits.shared_bytes // shared, 65536 // (tile.threads * registers))
+    blocks = max(1, ceil_div(tile.blocks(sizes), limits.multiprocessors))
+    together = min(blocks, limits.shared_bytes // shared, 65536 // (tile.threads * _registers(tile, precision)))
 
     taps = sizes.R * sizes.S
-    terms = ceil_div(sizes.C * taps, depth) if tile.flat else ceil_div(sizes.C, depth * tile.parts) * taps
-    inputs = tile.M * (4 if tile.flat else 2 * (sizes.S + 1) / sizes.S)
+    stages = 1 if tile.flat else ceil_div(sizes.C, depth * tile.parts) * (sizes.R // tile.rows)
+    terms = ceil_div(sizes.C * taps, depth) if tile.flat else stages * tile.rows * sizes.S
     products = terms * 4 * tile.M * tile.J * (3 if precision == "fp32x3" else 1)
+    inputs = tile.M * (4 if tile.flat else 2 * (sizes.S + 1) / sizes.S)
     lines = terms * depth * item * (16 * inputs + 8 * tile.J) / 128
     height, width = tile.patch
     copied = sizes.C * item * (height * width * tile.images + taps * tile.filters)
 
-    tensor = products * ceil_div(warps, 4) * 6.5 * max(1.0, 8 / (warps * together))
-    level2 = copied / 24
+    instructions = products * {"tf32": 3.5, "fp32x3": 5.0, "bf16": 1.3}[precision] + 170 * tile.M * tile.J
+    bound = max(
+        products * ceil_div(warps, 4) * 6.5 * max(1.0, 8 / (warps * together)),
+        lines * warps,
+        instructions * warps / 4 + copied / 80,
+        copied / 24 + stages * 600 / together,
+    )
     exposed = 1500 + (shared if tile.flat else shared / 2) / 24
-    return blocks * (max(tensor, lines * warps, level2) + exposed / together)
+    return blocks * (bound + exposed / together)
 
 
 def _format(precision: str) -> tuple[int, int]:

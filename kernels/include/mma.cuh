@@ -86,7 +86,8 @@ struct Fragment {
   __device__ __forceinline__ void set(unsigned i, float x) {
     static_assert(PRECISION != BF16, "bfloat16 is loaded in pairs");
     rounded[i] = to_tf32(x);
-    if constexpr (PRECISION == FP32X3) rest[i] = to_tf32(x - __uint_as_float(rounded[i]));
+    // Half of tf32's last place, and the product ignores the bits beyond; of NaN and infinity `rounded` tells enough.
+    if constexpr (PRECISION == FP32X3) rest[i] = __float_as_uint(x - __uint_as_float(rounded[i])) + 0x1000;
   }
 };
 
