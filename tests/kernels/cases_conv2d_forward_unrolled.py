@@ -28,12 +28,13 @@ WINDOWS = [
     for splits in (1, 2, 4, 8)
     if splits <= window[0] and (form != "plain" or splits == 1)
 ]
-# The published network's layers: their tiles for a training step, a large one and prediction; fewer positions, images.
+# The published network's layers: their tiles for a training step, a large one and prediction; fewer positions, images,
+# and channels, but stages enough that one takes the place of another.
 LAYERS = {
-    (3, 45, 45, 6, 6, 32, "pool"): (3, 12, 13),
-    (32, 20, 20, 5, 5, 64, "pool"): (8, 8, 9),
-    (64, 8, 8, 3, 3, 128, "relu"): (32, 8, 8),
-    (128, 6, 6, 3, 3, 128, "pool"): (32, 6, 6),
+    (3, 45, 45, 6, 6, 32, "pool"): (12, 13),
+    (32, 20, 20, 5, 5, 64, "pool"): (8, 9),
+    (64, 8, 8, 3, 3, 128, "relu"): (8, 8),
+    (128, 6, 6, 3, 3, 128, "pool"): (6, 6),
 }
 BATCHES = (16, 256, 15360)
 # By the tile that the binding chooses: ones, an empty batch, more than 4,096 terms in all.
@@ -90,10 +91,11 @@ def window_cases():
 
 
 def layer_cases():
-    for (C, H, W, R, S, K, form), (few, rows, columns) in LAYERS.items():
+    for (C, H, W, R, S, K, form), (rows, columns) in LAYERS.items():
         tiles = {unrolled.tile(Conv2dSizes(C, H, W, N, R, S, K), form, LIMITS): N for N in BATCHES}
         for tile, batch in tiles.items():
-            yield prove((few, rows, columns, 20, R, S, 20), form, tile, f"-{batch}")
+            channels = (tile.stages + 1) * tile.channels
+            yield prove((channels, rows, columns, 20, R, S, 20), form, tile, f"-{batch}")
 
 
 def cases():
