@@ -15,7 +15,7 @@
 //            partial (parts, C, R, S, K). N a multiple of 4.
 // Threads    along the grid filters innermost, then channels, then parts; warps of a block: those of rows innermost,
 //            then of filters, then of segments, then of planes.
-// NaN        an infinity gives NaN by fp32x3, where what rounding left of it is none.
+// NaN        an infinity may give NaN by fp32x3: it meets rests of both signs.
 // Versions   tf32     one product of operands rounded to tf32 where they come to shared memory
 //            fp32x3   three products of what was rounded and what that left, see mma.cuh
 
@@ -23,8 +23,8 @@
 #include "include/conv2d_gradient.cuh"
 #include "include/mma.cuh"
 
-#ifndef TILE  // template arguments; the binding gives those of a layer: here the published network's conv2
-#define TILE 5, 5, 16, 2, 5, 16, 2, 1, 5, 2, 1, 2
+#ifndef TILE  // template arguments; the binding gives those of a layer: here the published network's conv2, by fp32x3
+#define TILE 5, 5, 16, 2, 5, 16, 1, 1, 10, 2, 1, 1
 #endif
 
 // Filters of R × S; Q columns of dz; what follows the sums; tap columns of a row of x; channels of a block; products of
