@@ -9,11 +9,11 @@
 //            2×2 positions and parts of the channels. A warp has 16·M images × 8·J filters × the positions of a window.
 // Threads    along the grid images innermost, then windows, then filters. A product of mma.sync is of 16 images × 8 (bf16:
 //            16) terms × 8 filters, so that the four positions of a window are four sums of a lane.
-// Shared     a patch of x and the weights of some channels; channels are 8 words apart modulo the 32 banks. Stages of 8
-//            (16) channels a part are copied while those before are multiplied, a few rows of the filters at a time. By
-//            FLAT channels, too few to fill a product, terms are the taps (c, r, s) in a row, and all lies there at once,
-//            laid out such that tap i of the patch, too, is 8·i words off modulo the banks.
-// NaN, ties  as in conv2d_forward.cu. fp32x3 makes NaN of infinities, as it takes them apart.
+// Shared     a patch of x and the weights of some channels; from channel to channel it is 8 numbers, modulo the 128 bytes
+//            of the banks, so that what a warp loads at once lies in different ones. Stages of 8 (16) channels a part are
+//            copied while those before are multiplied, a few rows of the filters at a time. By FLAT channels, too few to
+//            fill a product, terms are the taps (c, r, s) in a row, all is there at once, and tap i begins at 8·i.
+// NaN, ties  as in conv2d_forward.cu. fp32x3 may make NaN of infinities, as it takes them apart.
 // Versions   tf32         operands rounded to tf32 where they are loaded, float32 sums
 //            fp32x3       three products, of the rounded operands and of what rounding left: float32's error
 //            bf16         bfloat16 arrays, transposed by ldmatrix as they are loaded
@@ -22,6 +22,7 @@
 #include "include/conv2d_window.cuh"
 #include "include/float4.cuh"
 #include "include/mma.cuh"
+#include "include/padded.cuh"
 
 #ifndef TILE  // the second convolution of the published network
 #define TILE 5, 5, 0, 1, 4, 1, 2, 2, 2, 1, 1
@@ -46,12 +47,7 @@ struct Tile {
   static_assert(J % 2 == 0, "bfloat16 filters are loaded by two products");
 };
 
-// The least number from `size` on that is `rest` modulo `period`.
-__device__ constexpr unsigned padded(unsigned size, unsigned rest, unsigned period) {
-  return size + (rest + period - size % period) % period;
-}
-
-constexpr unsigned NO_TAP = ~0u;
+constexpr unsigned NO_TAP = ~0u;  // beyond the last one
 
 template <unsigned PRECISION>
 struct Format {
