@@ -56,6 +56,7 @@ struct Tile {
   static constexpr unsigned HEIGHT = R + 2 * WINDOW_ROWS - 1, WIDTH = S + 2 * WINDOW_COLUMNS - 1;
   static constexpr unsigned ROWS = POOLED ? (HEIGHT + 1) / 2 : HEIGHT, COLUMNS = POOLED ? (WIDTH + 1) / 2 : WIDTH;
   static constexpr unsigned CELLS = ROWS * COLUMNS;
+  static constexpr bool QUADS = POOLED && M == 2;  // else registers of a load would not be those of a product
   static constexpr unsigned ROW_SHIFT = POOLED && R % 2 == 0, COLUMN_SHIFT = POOLED && S % 2 == 0;
 
   // A stage of shared memory, in words: cells, each followed by its codes, then weights.
@@ -84,6 +85,9 @@ struct Lane {
             lane / 4,
             lane % 4};
   }
+
+  // The first that it has of its warp.
+  __device__ __forceinline__ unsigned image() const { return T::QUADS ? 4 * g : 2 * g; }
 };
 
 // A turned tap r meets rows h + r − (R − 1) and h + r − (R − 1) + 1 of dz in a window from row h on: these taps meet
@@ -159,8 +163,8 @@ __device__ __forceinline__ void copy_weights(float* stage, const float* weight, 
   }
 }
 
-// What a lane reads of one cell: filters 2t and 2t + 1; images 2M·g … 2M·g + 2M − 1, which are rows g and g + 8 of M
-// products.
+// What a lane reads of one cell: filters 2t and 2t + 1; images 16m + 2g and 16m + 2g + 1 as rows g and g + 8 of product m,
+// or in QUADS images 4g … 4g + 3, two a product.
 template <class T>
 struct Cell {
   float value[2][2 * T::M];
@@ -171,17 +175,20 @@ struct Cell {
     for (unsigned term = 0; term < 2; ++term) {
       const float* from = values + term * T::FILTER;
       const unsigned char* code_from = codes + term * 4 * T::FILTER;
-      if constexpr (T::M == 2) {
+      if constexpr (T::QUADS) {
         const float4 four = load4(from);
         value[term][0] = four.x;
         value[term][1] = four.y;
         value[term][2] = four.z;
         value[term][3] = four.w;
-        if constexpr (T::POOLED) code[term] = *reinterpret_cast<const unsigned*>(code_from) >> 2 * row;
+        code[term] = *reinterpret_cast<const unsigned*>(code_from) >> 2 * row;
       } else {
-        const float2 two = *reinterpret_cast<const float2*>(from);
-        value[term][0] = two.x;
-        value[term][1] = two.y;
+#pragma unroll
+        for (unsigned m = 0; m < T::M; ++m) {
+          const float2 two = *reinterpret_cast<const float2*>(from + 16 * m);
+          value[term][2 * m] = two.x;
+          value[term][2 * m + 1] = two.y;
+        }
         if constexpr (T::POOLED) code[term] = *reinterpret_cast<const unsigned short*>(code_from) >> 2 * row;
       }
     }
@@ -236,7 +243,7 @@ struct Sums {
 
   // Turned taps of row r, sliding along s: of a window two columns of two rows are new, two are known.
   __device__ __forceinline__ void add_row(const float* stage, const Lane<T>& me, unsigned r, Taps taps) {
-    const unsigned filter = 8 * me.part + 2 * me.t, image = me.n + 2 * T::M * me.g;
+    const unsigned filter = 8 * me.part + 2 * me.t, image = me.n + me.image();
     const float* values[2];
     const unsigned char* codes[2];
     unsigned half[2];
@@ -306,12 +313,15 @@ struct Output {
 #pragma unroll
     for (unsigned e = 0; e < 2; ++e) {
       const unsigned channel = c + 8 * j + e;
-      if (channel >= C || row >= H || column >= W || n >= N) continue;
+      if (channel >= C || row >= H || column >= W) continue;
       float* to = dx + ((channel * H + row) * W + column) * N + n;
-      if constexpr (T::M == 2)
-        store4(to, make_float4(sums[0][e], sums[0][2 + e], sums[1][e], sums[1][2 + e]));
-      else
-        *reinterpret_cast<float2*>(to) = make_float2(sums[0][e], sums[0][2 + e]);
+      if constexpr (T::QUADS) {
+        if (n < N) store4(to, make_float4(sums[0][e], sums[0][2 + e], sums[1][e], sums[1][2 + e]));
+      } else {
+#pragma unroll
+        for (unsigned m = 0; m < T::M; ++m)
+          if (n + 16 * m < N) *reinterpret_cast<float2*>(to + 16 * m) = make_float2(sums[m][e], sums[m][2 + e]);
+      }
     }
   }
 };
@@ -380,7 +390,7 @@ __device__ __forceinline__ void backward_data(const float* __restrict__ weight, 
     next = done;
   }
 
-  const Output<T> output = {dx, C, H, W, N, n0 + me.n + 2 * T::M * me.g, c0 + me.c + 2 * me.t, h, w};
+  const Output<T> output = {dx, C, H, W, N, n0 + me.n + me.image(), c0 + me.c + 2 * me.t, h, w};
   if constexpr (T::PARTS == 1) {
 #pragma unroll
     for (unsigned position = 0; position < 4; ++position)

@@ -52,8 +52,9 @@ struct Tile {
   static __device__ constexpr unsigned at_least(unsigned cells, unsigned modulo_4) {
     return cells + (4 + modulo_4 - cells % 4) % 4;
   }
-  static constexpr unsigned LINE = TAPS == S ? W : at_least(W, STEP % 4), PLANE = RING * LINE;
-  static constexpr unsigned CHANNEL = at_least(PLANES * PLANE, TAPS == S ? 1 : R * STEP % 4);
+  static constexpr bool CHANNELS_INNERMOST = CHANNELS % 8 == 0;  // of the rows; else tap columns, then tap rows
+  static constexpr unsigned LINE = CHANNELS_INNERMOST ? W : at_least(W, STEP % 4), PLANE = RING * LINE;
+  static constexpr unsigned CHANNEL = at_least(PLANES * PLANE, CHANNELS_INNERMOST ? 1 : R * STEP % 4);
   static constexpr unsigned INPUTS = CHANNELS * CHANNEL * CELL;  // floats
 
   // Of dz what a lane reads at once side by side: filters f and f + 8 of two images. Two pairs of filters are an odd
@@ -77,7 +78,7 @@ struct Row {
 template <class T>
 __device__ __forceinline__ Row row_at(unsigned row) {
   if (row >= T::ROWS) row = 0;  // it fills up a product, and nobody stores its sums
-  if (T::TAPS == T::S) return {row % T::CHANNELS, row / T::CHANNELS, 0};
+  if (T::CHANNELS_INNERMOST) return {row % T::CHANNELS, row / T::CHANNELS / T::STEP, row / T::CHANNELS % T::STEP};
   return {row / T::STEP / T::R, row / T::STEP % T::R, row % T::STEP};
 }
 

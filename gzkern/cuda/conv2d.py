@@ -1,19 +1,79 @@
 """Valid convolution (stride 1) with untied biases, ReLU and 2×2 max-pool on C,H,W,N arrays; ``kernels/conv2d_*.cu``.
 
-Arrays are float32, codes uint8. Below the two operations stands one function a pass, which chooses among the modules of
-its kernels; see ``conv2d_common`` for what ``form`` and ``kept`` mean.
+Arrays are float32, codes uint8. Below the two operations stands one function a pass, which chooses among the kernels by
+:func:`choose`; see ``conv2d_common`` for what ``form`` and ``kept`` mean.
+
+A pass has versions. Those of the ladder (naive to vectorised) take every filter, and compute in fp32. The others are
+compiled for the sizes of a layer, and take the round ones: "unrolled" in fp32, "tensor" by tensor cores (mma.sync) and
+"wgmma" by Hopper's warpgroup products in tf32 and fp32x3, three tf32 products that have float32's error. Forward,
+"tensor" has bf16 too, for prediction.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from types import ModuleType
 from typing import Any
+
+import numpy as np
 
 from ..errors import InputError
 from ..shapes import Conv2dSizes
-from . import conv2d_backward_data, conv2d_backward_weights, conv2d_forward
+from . import (
+    conv2d_backward_data,
+    conv2d_backward_data_tensor,
+    conv2d_backward_data_wgmma,
+    conv2d_backward_weights,
+    conv2d_backward_weights_tensor,
+    conv2d_backward_weights_unrolled,
+    conv2d_backward_weights_wgmma,
+    conv2d_forward,
+    conv2d_forward_tensor,
+    conv2d_forward_unrolled,
+    conv2d_forward_wgmma,
+)
 from .conv2d_backward_bias import backward_bias
-from .conv2d_common import require_gradient, sizes_of
-from .launch import backend_of
+from .conv2d_common import no_tile, require_gradient, require_inputs, sizes_of
+from .launch import Limits, backend_of
+
+PRECISIONS = ("fp32", "tf32", "fp32x3", "bf16")
+"""Of the products; sums are float32."""
+
+LADDERS: Mapping[str, ModuleType] = {
+    "forward": conv2d_forward,
+    "backward_data": conv2d_backward_data,
+    "backward_weights": conv2d_backward_weights,
+}
+"""By pass, the kernels that take every filter."""
+
+COMPILED: Mapping[str, Mapping[str, ModuleType]] = {
+    "forward": {
+        "unrolled": conv2d_forward_unrolled,
+        "tensor": conv2d_forward_tensor,
+        "wgmma": conv2d_forward_wgmma,
+    },
+    "backward_data": {
+        "tensor": conv2d_backward_data_tensor,
+        "wgmma": conv2d_backward_data_wgmma,
+    },
+    "backward_weights": {
+        "unrolled": conv2d_backward_weights_unrolled,
+        "tensor": conv2d_backward_weights_tensor,
+        "wgmma": conv2d_backward_weights_wgmma,
+    },
+}
+"""By pass and version, from slow to fast, the kernels that are compiled for a layer."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A version, the precision in which it computes, and what it is compiled for: None for those of the ladder."""
+
+    version: str
+    precision: str
+    tile: Any = None
 
 
 def forward(x: Any, weight: Any, bias: Any, *, activate: bool = True, pool: bool = True) -> tuple[Any, Any]:
@@ -61,9 +121,17 @@ def backward(
 def convolve(
     x: Any, weight: Any, bias: Any, form: str, version: str | None = None, precision: str = "fp32"
 ) -> tuple[Any, Any]:
-    """:func:`forward` in one form, by one version; None takes the fastest that fits the sizes."""
-    _require_precision(precision)
-    return conv2d_forward.convolve(x, weight, bias, form, version)
+    """:func:`forward` in one form, by one version; None takes the one that :func:`choose` finds.
+
+    By bf16, which is for prediction, x, weight and y are uint16, the bits of bfloat16, and there is no code.
+    """
+    dtype = np.uint16 if precision == "bf16" else np.float32
+    backend, sizes = require_inputs(x, weight, bias, form, dtype)
+    choice = choose("forward", sizes, form, backend.limits, precision, version)
+    if choice.tile is None:
+        return conv2d_forward.convolve(x, weight, bias, form, choice.version)
+    module = COMPILED["forward"][choice.version]
+    return module.convolve(x, weight, bias, form, precision=choice.precision, tile=choice.tile)
 
 
 def backward_data(
@@ -76,8 +144,12 @@ def backward_data(
     precision: str = "fp32",
 ) -> Any:
     """dx (C, H, W, N) from weight (C, R, S, K), the gradient of y and what its form keeps."""
-    _require_precision(precision)
-    return conv2d_backward_data.backward_data(weight, gradient, kept, form, sizes, version)
+    backend = require_gradient(sizes, form, gradient, kept, weight=weight)
+    choice = choose("backward_data", sizes, form, backend.limits, precision, version)
+    if choice.tile is None:
+        return conv2d_backward_data.backward_data(weight, gradient, kept, form, sizes, choice.version)
+    module = COMPILED["backward_data"][choice.version]
+    return module.backward_data(weight, gradient, kept, form, sizes, precision=choice.precision, tile=choice.tile)
 
 
 def backward_weights(
@@ -90,10 +162,54 @@ def backward_weights(
     precision: str = "fp32",
 ) -> Any:
     """dweight (C, R, S, K) from x (C, H, W, N), the gradient of y and what its form keeps."""
-    _require_precision(precision)
-    return conv2d_backward_weights.backward_weights(x, gradient, kept, form, sizes, version)
+    backend = require_gradient(sizes, form, gradient, kept, x=x)
+    choice = choose("backward_weights", sizes, form, backend.limits, precision, version)
+    if choice.tile is None:
+        return conv2d_backward_weights.backward_weights(x, gradient, kept, form, sizes, choice.version)
+    module = COMPILED["backward_weights"][choice.version]
+    return module.backward_weights(x, gradient, kept, form, sizes, precision=choice.precision, tile=choice.tile)
 
 
-def _require_precision(precision: str) -> None:
+@cache
+def choose(
+    pass_name: str,
+    sizes: Conv2dSizes,
+    form: str,
+    limits: Limits,
+    precision: str = "fp32",
+    version: str | None = None,
+) -> Choice:
+    """The version of a pass that computes fastest by its estimates, or the one that is asked for.
+
+    Args:
+        pass_name: "forward", "backward_data" or "backward_weights".
+        sizes: of the layer.
+        form: "plain", "relu" or "pool".
+        limits: of the device.
+        precision: of PRECISIONS. Sizes that no kernel of tf32 or fp32x3 takes are computed in fp32, which is as exact.
+        version: None, or one of those.
+
+    Raises:
+        InputError: no such precision or version, or it does not take these sizes.
+    """
+    if pass_name not in COMPILED:
+        raise InputError(f"conv2d: pass is {pass_name!r}, expected {' or '.join(COMPILED)}")
+    compiled = COMPILED[pass_name]
+    versions = [*LADDERS[pass_name].VERSIONS] if precision == "fp32" else []
+    versions += [name for name, module in compiled.items() if precision in module.KERNELS]
+    if not versions:
+        offered = [each for each in PRECISIONS if each == "fp32" or any(each in m.KERNELS for m in compiled.values())]
+        raise InputError(f"conv2d: precision of {pass_name} is {precision!r}, expected {' or '.join(offered)}")
+    if version is not None and version not in versions:
+        raise InputError(
+            f"conv2d: version of {pass_name} in {precision} is {version!r}, expected {' or '.join(versions)}"
+        )
+    for name in reversed([name for name in versions if name in compiled and version in (None, name)]):
+        tile = compiled[name].choose_tile(sizes, form, limits, precision)
+        if tile is not None and (version == name or name != "wgmma" or compiled[name].pays(sizes, tile, limits)):
+            return Choice(name, precision, tile)
+        if version == name or precision == "bf16":
+            raise no_tile(sizes, name, compiled[name].NEEDS)
     if precision != "fp32":
-        raise InputError(f"conv2d: precision is {precision!r}, expected fp32")
+        return choose(pass_name, sizes, form, limits)
+    return Choice(LADDERS[pass_name].choose_version(sizes, version), precision)

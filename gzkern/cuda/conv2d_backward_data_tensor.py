@@ -7,16 +7,19 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from ..errors import InputError
 from ..shapes import Conv2dSizes, pool_extent
-from .conv2d_common import FORMS, LONGEST_CHAIN, no_tile, placed, require_form, require_gradient
+from .conv2d_common import FORMS, LONGEST_CHAIN, no_tile, placed, require_gradient
 from .launch import Geometry, Kernel, Limits, ceil_div, extents, require_size
 
-VERSIONS = {
+KERNELS = {
     "tf32": Kernel("conv2d_backward_data_tensor", "conv2d_backward_data_tensor_tf32"),
     "fp32x3": Kernel("conv2d_backward_data_tensor", "conv2d_backward_data_tensor_fp32x3"),
 }
 """By precision."""
+
+NEEDS = (
+    f"8 channels, multiples of 4 images and filters, sums of {LONGEST_CHAIN} terms, and shared memory for the filters"
+)
 
 _LEAST_CHANNELS = 8  # of a product
 _WARP_TILES = {"tf32": ((2, 4), (1, 4), (2, 2), (1, 2)), "fp32x3": ((1, 4), (2, 2), (1, 2))}
@@ -86,28 +89,29 @@ def backward_data(
     tile: Tile | None = None,
 ) -> Any:
     """dx; arguments and errors as ``conv2d.backward_data``. ``tile`` None: the one for these sizes."""
-    if precision not in VERSIONS:
-        raise InputError(f"conv2d: precision is {precision!r}, expected {' or '.join(VERSIONS)}")
     backend = require_gradient(sizes, form, gradient, kept, weight=weight)
     tile = tile or choose_tile(sizes, form, backend.limits, precision)
     if tile is None:
-        needs = f"8 channels, multiples of 4 images and filters, sums of {LONGEST_CHAIN} terms and filters that fit in "
-        raise no_tile(sizes, "tensor", needs + "shared memory")
+        raise no_tile(sizes, "tensor", NEEDS)
     require_size("conv2d", "dx", sizes.x)
     dx = backend.empty(sizes.x)
     geometry = Geometry((tile.blocks(sizes),), (tile.threads,), tile.shared_bytes)
     scalars = extents(sizes.C, sizes.H, sizes.W, sizes.N, sizes.K)
-    VERSIONS[precision].of(tile)(backend, geometry, weight, gradient, placed(kept, gradient), dx, *scalars)
+    KERNELS[precision].of(tile)(backend, geometry, weight, gradient, placed(kept, gradient), dx, *scalars)
     return dx
 
 
 def choose_tile(sizes: Conv2dSizes, form: str, limits: Limits, precision: str = "tf32") -> Tile | None:
-    """The tile for these sizes; None where the kernels do not take them."""
-    require_form(form)
+    """The tile of the least estimated time; None where the kernels do not take the sizes."""
+    return next(iter(tiles(sizes, form, limits, precision)), None)
+
+
+def tiles(sizes: Conv2dSizes, form: str, limits: Limits, precision: str = "tf32") -> list[Tile]:
+    """All tiles that fit, from the least estimated time on."""
     if sizes.C < _LEAST_CHANNELS or sizes.N % 4 or sizes.K % 4 or sizes.K * sizes.R * sizes.S > LONGEST_CHAIN:
-        return None
+        return []
     fitting = [each for each in _candidates(sizes, form, precision) if each.shared_bytes <= limits.shared_bytes]
-    return min(fitting, key=lambda each: _cycles(each, sizes, limits, precision), default=None)
+    return sorted(fitting, key=lambda each: _cycles(each, sizes, limits, precision))
 
 
 def _candidates(sizes: Conv2dSizes, form: str, precision: str) -> Iterator[Tile]:

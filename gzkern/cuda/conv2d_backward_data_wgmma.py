@@ -7,7 +7,7 @@ from typing import Any
 from ..shapes import Conv2dSizes, pool_extent
 from . import conv2d_wgmma
 from .conv2d_common import FORMS, LONGEST_CHAIN, no_tile, placed, require_gradient
-from .conv2d_wgmma import DEPTH, PLANES, Tile
+from .conv2d_wgmma import DEPTH, NEEDS, PLANES, Tile
 from .launch import Kernel, Limits, ceil_div, extents, require_size
 
 KERNELS = {
@@ -22,10 +22,15 @@ _FORM = {int(number): form for form, number in FORMS.items()}
 
 
 def choose_tile(sizes: Conv2dSizes, form: str, limits: Limits, precision: str = "tf32") -> Tile | None:
-    """The tile for these sizes; None where the kernels do not take them, or the device has no such products."""
+    """The tile of the least estimated time; None where the kernels do not take the sizes, or not on this device."""
+    return next(iter(tiles(sizes, form, limits, precision)), None)
+
+
+def tiles(sizes: Conv2dSizes, form: str, limits: Limits, precision: str = "tf32") -> list[Tile]:
+    """All tiles that fit, from the least estimated time on."""
     if sizes.K % DEPTH or sizes.N % (16 if form == "pool" else 4) or sizes.K * sizes.R * sizes.S > LONGEST_CHAIN:
-        return None
-    return conv2d_wgmma.choose(
+        return []
+    return conv2d_wgmma.tiles(
         limits,
         (sizes.R, sizes.S),
         int(FORMS[form]),
@@ -48,7 +53,7 @@ def backward_data(
     backend = require_gradient(sizes, form, gradient, kept, weight=weight)
     tile = tile or choose_tile(sizes, form, backend.limits, precision)
     if tile is None:
-        raise no_tile(sizes, "wgmma", conv2d_wgmma.NEEDS)
+        raise no_tile(sizes, "wgmma", NEEDS)
     require_size("conv2d", "dx", sizes.x)
     dx = backend.empty(sizes.x)
     packed = conv2d_wgmma.pack(backend, PACK, weight, tile, PLANES[precision])
@@ -56,6 +61,11 @@ def backward_data(
     scalars = extents(sizes.C, sizes.H, sizes.W, sizes.N, sizes.K)
     KERNELS[precision].of(tile)(backend, geometry, packed, gradient, placed(kept, gradient), dx, *scalars)
     return dx
+
+
+def pays(sizes: Conv2dSizes, tile: Tile, limits: Limits) -> bool:
+    """Whether every multiprocessor has a block: smaller launches are left to smaller tiles."""
+    return tile.blocks(*_result(sizes)) >= limits.multiprocessors
 
 
 def _result(sizes: Conv2dSizes) -> tuple[int, int, int, int]:

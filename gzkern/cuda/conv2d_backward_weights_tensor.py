@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 from itertools import product
 from typing import Any
 
-from ..errors import InputError
 from ..shapes import Conv2dSizes
 from .conv2d_backward_weights import sum_parts
-from .conv2d_common import FORMS, LONGEST_CHAIN, no_tile, placed, require_form, require_gradient
+from .conv2d_common import FORMS, LONGEST_CHAIN, no_tile, placed, require_gradient
 from .launch import Geometry, Kernel, Limits, ceil_div, extents, require_size
 
-VERSIONS = {
+KERNELS = {
     "tf32": Kernel("conv2d_backward_weights_tensor", "conv2d_backward_weights_tensor_tf32"),
     "fp32x3": Kernel("conv2d_backward_weights_tensor", "conv2d_backward_weights_tensor_fp32x3"),
 }
 """By precision."""
+
+NEEDS = "multiples of 4 images, and rows of x that fit in shared memory"
 
 _FEW_CHANNELS = 8
 """Fewer than these do not fill the rows of a product: tap columns do."""
@@ -83,9 +83,9 @@ class Tile:
     @property
     def x_floats(self) -> int:
         """Of x in shared memory: a ring of rows, as ``Tile`` in the source lays it out."""
-        width = self.Q + self.S - 1
-        line = width if self.step == 1 else _padded(width, self.step)
-        channel = _padded(self.planes * 2 * self.R * line, 1 if self.step == 1 else self.R * self.step)
+        width, channels_innermost = self.Q + self.S - 1, self.channels % 8 == 0
+        line = width if channels_innermost else _padded(width, self.step)
+        channel = _padded(self.planes * 2 * self.R * line, 1 if channels_innermost else self.R * self.step)
         return self.channels * channel * 8
 
     @property
@@ -137,12 +137,10 @@ def backward_weights(
     tile: Tile | None = None,
 ) -> Any:
     """dweight; arguments and errors as ``conv2d.backward_weights``. ``tile`` None: the one for these sizes."""
-    if precision not in VERSIONS:
-        raise InputError(f"conv2d: precision is {precision!r}, expected {' or '.join(VERSIONS)}")
     backend = require_gradient(sizes, form, gradient, kept, x=x)
     tile = tile or choose_tile(sizes, form, backend.limits, precision)
     if tile is None or not _takes(sizes):
-        raise no_tile(sizes, "tensor", "a multiple of 4 images, and rows of x that fit in shared memory")
+        raise no_tile(sizes, "tensor", NEEDS)
     stages = _stages(tile, sizes, backend.limits, precision)
     parts = ceil_div(tile.stages(sizes), stages)
     shape = (parts, *sizes.weight)
@@ -150,22 +148,25 @@ def backward_weights(
     partial = backend.empty(shape)
     geometry = Geometry((tile.blocks(sizes) * parts,), (32 * tile.warps,), tile.shared_bytes)
     scalars = extents(sizes.C, sizes.H, sizes.N, sizes.K, stages)
-    VERSIONS[precision].of(tile)(backend, geometry, x, gradient, placed(kept, gradient), partial, *scalars)
+    KERNELS[precision].of(tile)(backend, geometry, x, gradient, placed(kept, gradient), partial, *scalars)
     return sum_parts(partial)
 
 
-@cache
 def choose_tile(sizes: Conv2dSizes, form: str, limits: Limits, precision: str = "tf32") -> Tile | None:
     """The tile of the least estimated time; None where the kernels do not take the sizes."""
-    require_form(form)
+    return next(iter(tiles(sizes, form, limits, precision)), None)
+
+
+def tiles(sizes: Conv2dSizes, form: str, limits: Limits, precision: str = "tf32") -> list[Tile]:
+    """All tiles that fit, from the least estimated time on."""
     if not _takes(sizes):
-        return None
+        return []
     fitting = (each for each in _candidates(sizes, form, precision) if each.shared_bytes <= limits.shared_bytes)
 
     def cycles(tile: Tile) -> float:
         return _cycles(tile, sizes, limits, precision, _stages(tile, sizes, limits, precision))
 
-    return min(fitting, key=cycles, default=None)
+    return sorted(fitting, key=cycles)
 
 
 def _takes(sizes: Conv2dSizes) -> bool:

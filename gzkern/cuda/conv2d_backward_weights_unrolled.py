@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 from ..shapes import Conv2dSizes
@@ -12,7 +11,10 @@ from .conv2d_backward_weights import sum_parts
 from .conv2d_common import FORMS, LONGEST_CHAIN, no_tile, placed, require_gradient
 from .launch import Geometry, Kernel, Limits, ceil_div, extents, require_size
 
-_KERNEL = Kernel("conv2d_backward_weights_unrolled", "conv2d_backward_weights_unrolled")
+KERNELS = {"fp32": Kernel("conv2d_backward_weights_unrolled", "conv2d_backward_weights_unrolled")}
+"""By precision."""
+
+NEEDS = "multiples of 4 images, and filters whose rows fit in registers"
 
 _FILTERS, _FILTER_LANES = 8, 4  # filters of a thread, threads side by side
 _BLOCK_FILTERS = _FILTERS * _FILTER_LANES
@@ -95,24 +97,20 @@ class Tile:
         return ceil_div(items, min(counts, key=time) * self.groups)
 
 
-def backward_weights(x: Any, gradient: Any, kept: Any, form: str, sizes: Conv2dSizes, tile: Tile | None = None) -> Any:
-    """dweight (C, R, S, K), by one tile; None takes the one that suits sizes and device.
-
-    Args:
-        x: (C, H, W, N).
-        gradient: of y, see ``conv2d_common`` for its form.
-        kept: what the form keeps of the forward pass.
-        form: "plain", "relu" or "pool".
-        sizes: of the convolution.
-        tile: template arguments.
-
-    Raises:
-        InputError: arrays that do not fit each other or the kernel.
-    """
+def backward_weights(
+    x: Any,
+    gradient: Any,
+    kept: Any,
+    form: str,
+    sizes: Conv2dSizes,
+    precision: str = "fp32",
+    tile: Tile | None = None,
+) -> Any:
+    """dweight; arguments and errors as ``conv2d.backward_weights``. ``tile`` None: the one for these sizes."""
     backend = require_gradient(sizes, form, gradient, kept, x=x)
-    tile = tile or _choose(sizes, form, backend.limits)
+    tile = tile or choose_tile(sizes, form, backend.limits)
     if tile is None or not _takes(sizes):
-        raise no_tile(sizes, "unrolled", "a multiple of 4 images, and filters whose rows fit in registers")
+        raise no_tile(sizes, "unrolled", NEEDS)
     stages = tile.stages(sizes, backend.limits)
     parts = ceil_div(tile.items(sizes), stages * tile.groups)
     shape = (parts, *sizes.weight)
@@ -120,22 +118,24 @@ def backward_weights(x: Any, gradient: Any, kept: Any, form: str, sizes: Conv2dS
     partial = backend.empty(shape)
     geometry = Geometry((tile.blocks(sizes) * parts,), (tile.threads,), tile.shared(stages))
     arguments = extents(sizes.C, sizes.H, sizes.W, sizes.N, sizes.K, stages)
-    _KERNEL.of(tile)(backend, geometry, x, gradient, placed(kept, gradient), partial, *arguments)
+    KERNELS[precision].of(tile)(backend, geometry, x, gradient, placed(kept, gradient), partial, *arguments)
     return sum_parts(partial)
 
 
-@cache
-def tile(sizes: Conv2dSizes, form: str, limits: Limits) -> Tile | None:
-    """The tile of the least estimated time; None where the kernel does not take the sizes."""
+def choose_tile(sizes: Conv2dSizes, form: str, limits: Limits, precision: str = "fp32") -> Tile | None:
+    """The tile of the least estimated time; None where the kernels do not take the sizes."""
+    return next(iter(tiles(sizes, form, limits, precision)), None)
+
+
+def tiles(sizes: Conv2dSizes, form: str, limits: Limits, precision: str = "fp32") -> list[Tile]:
+    """All tiles that fit, from the least estimated time on."""
+    del precision  # there is one
     if not _takes(sizes):
-        return None
+        return []
     fitting = (
         each for each in _candidates(sizes, form) if each.shared(each.stages(sizes, limits)) <= limits.shared_bytes
     )
-    return min(fitting, key=lambda each: _cycles(each, sizes, limits), default=None)
-
-
-_choose = tile  # where ``tile`` is an argument
+    return sorted(fitting, key=lambda each: _cycles(each, sizes, limits))
 
 
 def _takes(sizes: Conv2dSizes) -> bool:

@@ -22,6 +22,7 @@ _IMAGES = 8
 _MOST_SUMS = 200  # of a thread
 _MANY_SUMS = 160  # leave registers for one row of dz alone
 _WARPGROUPS = 2  # while one loads, the other multiplies
+_LEAST_STEPS = 16
 _LEVEL2 = 24  # bytes a cycle and multiprocessor
 
 
@@ -77,16 +78,23 @@ class Tile:
 
 
 def choose_tile(sizes: Conv2dSizes, form: str, limits: Limits, precision: str = "tf32") -> Tile | None:
-    """The tile for these sizes; None where the kernel does not take them, or the device has no such products."""
+    """The tile of the least estimated time; None where the kernel does not take the sizes, or not on this device."""
+    return next(iter(tiles(sizes, form, limits, precision)), None)
+
+
+def tiles(sizes: Conv2dSizes, form: str, limits: Limits, precision: str = "tf32") -> list[Tile]:
+    """All tiles that fit, from the least estimated time on."""
     del precision  # there is one
     if limits.capability != 90 or sizes.N == 0 or sizes.N % _IMAGES:
-        return None
-    tiles = (
-        Tile(sizes.R, sizes.S, sizes.W, int(FORMS[form]), *groups, stages)
-        for *groups, stages in product((2, 1), (32, 16), (2, 1), (2, 1), (3, 2, 1))
+        return []
+    candidates = (
+        Tile(sizes.R, sizes.S, sizes.W, int(FORMS[form]), filters, width, channels, splits, stages)
+        for filters, width, channels, splits, stages in product((2, 1), (32, 16), (2, 1), (2, 1), (3, 2, 1))
     )
-    fitting = [tile for tile in tiles if _fits(tile, sizes) and tile.stages * tile.stage_bytes <= limits.shared_bytes]
-    return min(fitting, key=_cost, default=None)
+    fitting = [
+        tile for tile in candidates if _fits(tile, sizes) and tile.stages * tile.stage_bytes <= limits.shared_bytes
+    ]
+    return sorted(fitting, key=_cost)
 
 
 def backward_weights(
@@ -111,6 +119,11 @@ def backward_weights(
     scalars = extents(sizes.C, sizes.H, sizes.N, sizes.K, steps, LONGEST_CHAIN // _step_terms(tile))
     KERNELS[precision].of(tile)(backend, geometry, x, gradient, placed(kept, gradient), partial, *scalars)
     return sum_parts(partial)
+
+
+def pays(sizes: Conv2dSizes, tile: Tile, limits: Limits) -> bool:
+    """Whether the products of a part take long beside writing and adding up its sums."""
+    return split(sizes, tile, limits)[1] >= _LEAST_STEPS
 
 
 def split(sizes: Conv2dSizes, tile: Tile, limits: Limits) -> tuple[int, int]:

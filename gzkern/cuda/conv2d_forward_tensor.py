@@ -12,16 +12,17 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import InputError
 from ..shapes import Conv2dSizes, pool_extent
-from .conv2d_common import FORMS, LONGEST_CHAIN, require_inputs
+from .conv2d_common import FORMS, LONGEST_CHAIN, no_tile, require_inputs
 from .launch import Geometry, Kernel, Limits, ceil_div, extents, require_size
 
-PRECISIONS = {
+KERNELS = {
     "tf32": Kernel("conv2d_forward_tensor", "conv2d_forward_tensor_tf32"),
     "fp32x3": Kernel("conv2d_forward_tensor", "conv2d_forward_tensor_fp32x3"),
     "bf16": Kernel("conv2d_forward_tensor", "conv2d_forward_tensor_bf16"),
 }
+
+NEEDS = f"multiples of 4 (bf16: 8) images and filters, sums of {LONGEST_CHAIN} terms, filters that fit in shared memory"
 
 _FEW_CHANNELS = 8
 """Fewer than these do not fill a product: its terms run over the taps of all channels."""
@@ -107,22 +108,17 @@ def convolve(
     Raises:
         InputError: arrays that do not fit each other, or sizes that no tile takes.
     """
-    if precision not in PRECISIONS:
-        raise InputError(f"conv2d: precision is {precision!r}, expected {' or '.join(PRECISIONS)}")
     dtype = np.uint16 if precision == "bf16" else np.float32
     backend, sizes = require_inputs(x, weight, bias, form, dtype)
     here = tile or choose_tile(sizes, form, backend.limits, precision)
     if here is None or not _takes(sizes, precision):
-        raise InputError(
-            f"conv2d: tensor cores by {precision} take multiples of {16 // _format(precision)[0]} images and filters, "
-            f"sums of at most {LONGEST_CHAIN} terms and filters that fit in shared memory, got {sizes}"
-        )
+        raise no_tile(sizes, "tensor", NEEDS)
     shape = sizes.y(form)
     require_size("conv2d", "y", shape)
     y = backend.empty(shape, dtype)
     code = backend.empty(shape, np.uint8) if form == "pool" and precision != "bf16" else None
     outputs = (y,) if precision == "bf16" else (y, backend.empty((0,), np.uint8) if code is None else code)
-    PRECISIONS[precision].of(here)(
+    KERNELS[precision].of(here)(
         backend,
         Geometry((here.blocks(sizes),), (here.threads,), here.shared(precision)),
         x,
@@ -135,15 +131,18 @@ def convolve(
     return y, code
 
 
-def tile(sizes: Conv2dSizes, form: str, limits: Limits, precision: str = "tf32") -> Tile | None:
-    """The tile for these sizes, None where there is none."""
+def choose_tile(sizes: Conv2dSizes, form: str, limits: Limits, precision: str = "tf32") -> Tile | None:
+    """The tile of the least estimated time; None where the kernels do not take the sizes."""
+    return next(iter(tiles(sizes, form, limits, precision)), None)
+
+
+def tiles(sizes: Conv2dSizes, form: str, limits: Limits, precision: str = "tf32") -> list[Tile]:
+    """All tiles that fit, from the least estimated time on."""
+    del form  # which the kernels are told
     if not _takes(sizes, precision):
-        return None
+        return []
     fitting = [each for each in _candidates(sizes, precision) if each.shared(precision) <= limits.shared_bytes]
-    return min(fitting, key=lambda each: _cycles(each, sizes, limits, precision), default=None)
-
-
-choose_tile = tile  # where ``tile`` is an argument
+    return sorted(fitting, key=lambda each: _cycles(each, sizes, limits, precision))
 
 
 def _takes(sizes: Conv2dSizes, precision: str) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cache
 from itertools import product
 from math import prod
 from typing import Any
@@ -15,13 +14,19 @@ from ..shapes import Conv2dSizes
 from .conv2d_common import FORMS, LONGEST_CHAIN, no_tile, require_inputs
 from .launch import Geometry, Kernel, Limits, ceil_div, extents, require_size
 
-_KERNEL = Kernel("conv2d_forward_unrolled", "conv2d_forward_unrolled")
+KERNELS = {"fp32": Kernel("conv2d_forward_unrolled", "conv2d_forward_unrolled")}
+"""By precision."""
 
 WINDOWS = {"plain": ((8, 1, 3), (4, 2, 2)), "relu": ((8, 1, 3), (4, 2, 2)), "pool": ((8, 2, 2), (4, 2, 2))}
 """By form, what a thread may compute for 4 images: filters, rows and columns of positions."""
 
 _WARPS = {64: 16, 96: 12, 128: 8}  # by sums a thread: warps of a multiprocessor whose registers hold them
 _MOST_COLUMNS = 16  # of a filter: a row of it is unrolled
+NEEDS = (
+    f"multiples of 4 images and filters, sums of {LONGEST_CHAIN} terms and filters of at most {_MOST_COLUMNS} columns "
+    "that fit in shared memory"
+)
+
 _MOST_BLOCKS = 65535  # along y and z of a grid
 _BYTES_A_CYCLE = 24  # from level-2 cache to a multiprocessor
 _RESERVED = 1024  # bytes of shared memory that the system takes of a block
@@ -86,35 +91,34 @@ class Tile:
         return filters * across, down, ceil_div(sizes.N, self.block_images)
 
 
-def convolve(x: Any, weight: Any, bias: Any, form: str, tile: Tile | None = None) -> tuple[Any, Any]:
-    """y and its code, None unless the form is "pool"; by one tile, None takes the one that suits sizes and device.
-
-    Raises:
-        InputError: arrays that do not fit each other or the kernel.
-    """
+def convolve(
+    x: Any, weight: Any, bias: Any, form: str, precision: str = "fp32", tile: Tile | None = None
+) -> tuple[Any, Any]:
+    """y and its code; arguments and errors as ``conv2d.convolve``. ``tile`` None: the one for these sizes."""
     backend, sizes = require_inputs(x, weight, bias, form)
-    tile = tile or _choose(sizes, form, backend.limits)
+    tile = tile or choose_tile(sizes, form, backend.limits)
     if tile is None or not _takes(tile, sizes, form):
-        raise no_tile(sizes, "unrolled", f"multiples of 4 images and filters, sums of {LONGEST_CHAIN} terms, and "
-                      f"filters of at most {_MOST_COLUMNS} columns that fit in shared memory")  # fmt: skip
+        raise no_tile(sizes, "unrolled", NEEDS)
     shape = sizes.y(form)
     require_size("conv2d", "y", shape)
     y = backend.empty(shape)
     code = backend.empty(shape if form == "pool" else (0,), np.uint8)
     geometry = Geometry(tile.grid(sizes), (tile.threads,), tile.shared)
     arguments = extents(sizes.C, sizes.H, sizes.W, sizes.N, sizes.K)
-    _KERNEL.of(tile)(backend, geometry, x, weight, bias, y, code, *arguments)
+    KERNELS[precision].of(tile)(backend, geometry, x, weight, bias, y, code, *arguments)
     return y, code if form == "pool" else None
 
 
-@cache
-def tile(sizes: Conv2dSizes, form: str, limits: Limits) -> Tile | None:
-    """The tile of the least estimated time; None where the kernel does not take the sizes."""
+def choose_tile(sizes: Conv2dSizes, form: str, limits: Limits, precision: str = "fp32") -> Tile | None:
+    """The tile of the least estimated time; None where the kernels do not take the sizes."""
+    return next(iter(tiles(sizes, form, limits, precision)), None)
+
+
+def tiles(sizes: Conv2dSizes, form: str, limits: Limits, precision: str = "fp32") -> list[Tile]:
+    """All tiles that fit, from the least estimated time on."""
+    del precision  # there is one
     fitting = (each for each in _candidates(sizes, form, limits) if _takes(each, sizes, form))
-    return min(fitting, key=lambda each: _cycles(each, sizes, limits), default=None)
-
-
-_choose = tile  # where ``tile`` is an argument
+    return sorted(fitting, key=lambda each: _cycles(each, sizes, limits))
 
 
 def _candidates(sizes: Conv2dSizes, form: str, limits: Limits) -> Iterator[Tile]:

@@ -9,7 +9,7 @@ import numpy as np
 from ..shapes import Conv2dSizes, pool_extent
 from . import conv2d_wgmma
 from .conv2d_common import FORMS, LONGEST_CHAIN, no_tile, require_inputs
-from .conv2d_wgmma import DEPTH, PLANES, Tile
+from .conv2d_wgmma import DEPTH, NEEDS, PLANES, Tile
 from .launch import Kernel, Limits, extents, require_size
 
 KERNELS = {
@@ -22,10 +22,15 @@ PACK = Kernel("conv2d_forward_wgmma", "conv2d_forward_wgmma_pack")
 
 
 def choose_tile(sizes: Conv2dSizes, form: str, limits: Limits, precision: str = "tf32") -> Tile | None:
-    """The tile for these sizes; None where the kernels do not take them, or the device has no such products."""
+    """The tile of the least estimated time; None where the kernels do not take the sizes, or not on this device."""
+    return next(iter(tiles(sizes, form, limits, precision)), None)
+
+
+def tiles(sizes: Conv2dSizes, form: str, limits: Limits, precision: str = "tf32") -> list[Tile]:
+    """All tiles that fit, from the least estimated time on."""
     if sizes.C % DEPTH or sizes.N % 4 or sizes.C * sizes.R * sizes.S > LONGEST_CHAIN:
-        return None
-    return conv2d_wgmma.choose(
+        return []
+    return conv2d_wgmma.tiles(
         limits,
         (sizes.R, sizes.S),
         int(FORMS[form]),
@@ -42,7 +47,7 @@ def convolve(
     backend, sizes = require_inputs(x, weight, bias, form)
     tile = tile or choose_tile(sizes, form, backend.limits, precision)
     if tile is None:
-        raise no_tile(sizes, "wgmma", conv2d_wgmma.NEEDS)
+        raise no_tile(sizes, "wgmma", NEEDS)
     shape = sizes.y(form)
     require_size("conv2d", "y", shape)
     y = backend.empty(shape)
@@ -52,6 +57,11 @@ def convolve(
     scalars = extents(sizes.C, sizes.H, sizes.W, sizes.N, sizes.K)
     KERNELS[precision].of(tile)(backend, geometry, x, packed, bias, y, code, *scalars)
     return y, code if form == "pool" else None
+
+
+def pays(sizes: Conv2dSizes, tile: Tile, limits: Limits) -> bool:
+    """Whether every multiprocessor has a block: smaller launches are left to smaller tiles."""
+    return tile.blocks(*_result(sizes)) >= limits.multiprocessors
 
 
 def _result(sizes: Conv2dSizes) -> tuple[int, int, int, int]:

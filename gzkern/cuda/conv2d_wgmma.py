@@ -52,15 +52,15 @@ class Tile:
         return planes * self.R * self.S * self.outputs * DEPTH
 
 
-def choose(
+def tiles(
     limits: Limits,
     filter_size: tuple[int, int],
     form: int,
     result: tuple[int, int, int, int],
     precision: str,
     shared_bytes: Callable[[Tile], int],
-) -> Tile | None:
-    """The cheapest tile whose block fits; ``result``: rows and columns of windows, images, channels.
+) -> list[Tile]:
+    """All tiles whose block fits, from the cheapest on; ``result``: rows and columns of windows, images, channels.
 
     A round of blocks costs the products of one; fewer warps than keep the tensor cores busy cost as much as those, and
     stages that are not copied while others are multiplied half as much again. Of equals the larger block wins: less of
@@ -69,19 +69,19 @@ def choose(
     R, S = filter_size
     outputs = result[3]
     if limits.capability != 90 or (R + 1) * (S + 1) > _MOST_POSITIONS:
-        return None
+        return []
 
     def cost(tile: Tile) -> tuple[float, int]:
         rounds = ceil_div(tile.blocks(*result), limits.multiprocessors)
         return rounds * tile.outputs * max(tile.warps, _WARPS) * (1 if tile.stages > 1 else 1.5), -tile.warps
 
-    tiles = (
+    candidates = (
         Tile(R, S, form, width, *block, stages)
         for width, block in product(_OUTPUTS[precision], _BLOCKS[precision])
         if outputs % width == 0
         for stages in (3, 2, 1)
     )
-    return min((tile for tile in tiles if shared_bytes(tile) <= limits.shared_bytes), key=cost, default=None)
+    return sorted((tile for tile in candidates if shared_bytes(tile) <= limits.shared_bytes), key=cost)
 
 
 def pack(backend: Backend, kernel: Kernel, weight: Any, tile: Tile, planes: int) -> Any:
@@ -93,5 +93,5 @@ def pack(backend: Backend, kernel: Kernel, weight: Any, tile: Tile, planes: int)
 
 
 def geometry(tile: Tile, result: tuple[int, int, int, int], shared_bytes: int) -> Geometry:
-    """The launch; ``result`` as in :func:`choose`."""
+    """The launch; ``result`` as in :func:`tiles`."""
     return Geometry((tile.blocks(*result),), (32 * tile.warps,), shared_bytes)

@@ -53,7 +53,7 @@ def tile_of(shape, form, block):
 
 
 def cases():
-    for precision in tensor.VERSIONS:
+    for precision in tensor.KERNELS:
         for shape, form, block in CASES:
             yield case(
                 precision,

@@ -4,6 +4,7 @@ from functools import partial
 from math import prod
 
 from cases_conv2d import as_they_are, check_gradient, check_nan_gradient, gradients, nan_gradients
+from cases_conv2d_forward_wgmma import pack_cases
 from cases_fragments import tf32
 from harness import Case
 
@@ -36,6 +37,9 @@ def call(form, shape, tile, precision, *, kept=None, **arrays):
 
 
 def cases():
+    yield from pack_cases(
+        conv2d_backward_data_wgmma.PACK, (64, 3, 2, 16), lambda weight: weight[:, ::-1, ::-1].transpose(3, 1, 2, 0)
+    )
     for precision, rounded, factor in (("tf32", tf32, 16), ("fp32x3", as_they_are, 4)):
         kernel = f"conv2d_backward_data_wgmma_{precision}"
         for shape, form, block in CASES:

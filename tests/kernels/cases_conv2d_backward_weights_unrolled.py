@@ -92,7 +92,7 @@ def tile_cases():
 
 def layer_cases():
     for (C, H, W, R, S, K, form), (few, rows, columns) in LAYERS.items():
-        tiles = {unrolled.tile(Conv2dSizes(C, H, W, N, R, S, K), form, LIMITS): N for N in BATCHES}
+        tiles = {unrolled.choose_tile(Conv2dSizes(C, H, W, N, R, S, K), form, LIMITS): N for N in BATCHES}
         for tile, batch in tiles.items():
             yield prove((few, rows, columns, 20, R, S, 36), form, tile, f"-{batch}", stages=2)
 

@@ -93,7 +93,7 @@ def case(kernel, label, inputs, form, precision, proof, tile=None, quick=False):
 
 
 def cases():
-    for precision in conv2d_forward_tensor.PRECISIONS:
+    for precision in conv2d_forward_tensor.KERNELS:
         kernel = f"conv2d_forward_tensor_{precision}"
         several = partial(case, kernel, precision=precision)
         for shape, form, block in CASES:

@@ -92,7 +92,7 @@ def window_cases():
 
 def layer_cases():
     for (C, H, W, R, S, K, form), (rows, columns) in LAYERS.items():
-        tiles = {unrolled.tile(Conv2dSizes(C, H, W, N, R, S, K), form, LIMITS): N for N in BATCHES}
+        tiles = {unrolled.choose_tile(Conv2dSizes(C, H, W, N, R, S, K), form, LIMITS): N for N in BATCHES}
         for tile, batch in tiles.items():
             channels = (tile.stages + 1) * tile.channels
             yield prove((channels, rows, columns, 20, R, S, 20), form, tile, f"-{batch}")

@@ -7,10 +7,12 @@ import numpy as np
 from cases_conv2d import as_they_are, check_exact, check_forward, layer, small_integers
 from cases_fragments import tf32
 from harness import Case
+from numerics import normal
 
-from gzkern.cuda import conv2d_forward_wgmma
+from gzkern.cuda import conv2d_forward_wgmma, conv2d_wgmma
 from gzkern.cuda.conv2d_common import FORMS
 from gzkern.cuda.conv2d_wgmma import Tile
+from gzkern.cuda.launch import backend_of
 
 # C, H, W, N, R, S, K; form; filters a warp, rows and columns of windows, groups of images, stages.
 QUICK = [((8, 5, 6, 20, 3, 2, 32), "pool", (32, 1, 2, 2, 2))]
@@ -28,7 +30,42 @@ CASES = [
 TIES = (8, 7, 8, 8, 3, 3, 32)
 
 
+def pack(kernel, tile, planes, weight):
+    return conv2d_wgmma.pack(backend_of("conv2d", weight=weight), kernel, weight, tile, planes)
+
+
+def packed(weight, tile, planes):
+    """As conv2d_wgmma.cuh says, of weights (depth, R, S, outputs)."""
+    rounded = tf32(weight)
+    depth, R, S, outputs = weight.shape
+    order = np.stack([rounded, tf32((weight - rounded).astype(np.float32))][:planes])
+    order = order.reshape(planes, depth // 8, 2, 4, R, S, outputs // tile.outputs, tile.outputs // 8, 8)
+    return order.transpose(1, 6, 0, 4, 5, 7, 2, 8, 3)
+
+
+def pack_cases(kernel, shape, as_depth_first):
+    """Each weight in its place, and by two planes what rounding left of it."""
+    tile = Tile(*shape[1:3], 0, 32, 2, 2, 1, 1)
+    for planes in (1, 2):
+        yield Case(
+            kernel.name,
+            f"{planes}-planes",
+            lambda: {"weight": normal(*shape)},
+            partial(pack, kernel, tile, planes),
+            lambda inputs, results, planes=planes: equal(
+                results[0], packed(as_depth_first(inputs["weight"]), tile, planes)
+            ),
+            quick=planes == 2,
+        )
+
+
+def equal(got, expected):
+    np.testing.assert_array_equal(got.ravel(), expected.ravel())
+    return 0.0
+
+
 def cases():
+    yield from pack_cases(conv2d_forward_wgmma.PACK, (16, 3, 2, 64), lambda weight: weight)
     for precision, rounded, factor in (("tf32", tf32, 16), ("fp32x3", as_they_are, 4)):
         kernel = f"conv2d_forward_wgmma_{precision}"
         call = partial(conv2d_forward_wgmma.convolve, precision=precision)

@@ -24,7 +24,7 @@ from gzkern.cuda import (
     relu,
     viewpoints,
 )
-from gzkern.cuda.launch import Geometry, Kernel
+from gzkern.cuda.launch import Geometry, Kernel, Limits
 from gzkern.decision_tree import load_tree
 from gzkern.device import select
 from gzkern.errors import GzkernError, InputError
@@ -252,6 +252,10 @@ ROWS = [
         refused=[
             ({"version": "none"}, "expected naive or long or tiled"),
             ({"version": "vectorised"}, "multiples of 4 images and filters"),
+            ({"version": "unrolled"}, "multiples of 4 images and filters"),
+            ({"precision": "fp16"}, "expected fp32 or tf32 or fp32x3 or bf16"),
+            ({"precision": "bf16"}, "x has dtype float32, expected uint16"),
+            ({"precision": "tf32", "version": "naive"}, "expected tensor or wgmma"),
             ({"form": "maxout"}, "expected plain or relu or pool"),
         ],
         batch=PARAMETERS,
@@ -321,9 +325,11 @@ CupyArray.__module__ = "cupy"
 
 @pytest.fixture
 def untouched(monkeypatch):
-    """A device on which nothing may happen."""
+    """A device on which nothing may happen; it may be asked what it is."""
 
     class Untouched:
+        limits = Limits(capability=90, multiprocessors=132, shared_bytes=227 * 1024)
+
         def __getattr__(self, name):
             pytest.fail(f"{name} was used")
 
