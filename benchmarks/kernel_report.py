@@ -11,7 +11,6 @@ it.
 from __future__ import annotations
 
 import argparse
-import importlib
 import inspect
 import json
 import math
@@ -20,7 +19,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path, PurePath
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -30,8 +28,7 @@ from benchmarks.conv_problem import LAYERS, PASSES, published
 from benchmarks.disassembly import Code
 from benchmarks.model import GPUS, Gpu, Prediction
 from benchmarks.report import machine, print_table
-from gzkern.cuda import source
-from gzkern.cuda.launch import Kernel
+from gzkern.cuda import conv2d
 from gzkern.device import select
 from gzkern.emulator import backend
 from gzkern.emulator.trace import Access, LaunchTrace
@@ -41,7 +38,6 @@ from gzkern.shapes import Conv2dSizes, Work, conv2d_work
 CONVOLUTIONS = tuple(f"conv2d_{name}" for name in PASSES)
 BLOCKS = 2  # of a launch that are traced
 
-_FUNCTIONS = dict(zip(CONVOLUTIONS, ("convolve", "backward_data", "backward_weights"), strict=True))
 _WRAPPERS = "float4.cuh", "async_copy.cuh", "mma.cuh"
 _MIX = {
     "FFMA": ("FFMA",),
@@ -55,9 +51,17 @@ _MIX = {
 
 @dataclass(frozen=True)
 class Version:
-    """One way to run an operation: a call that makes its launches, and what they must do at least."""
+    """One way to run an operation.
+
+    Attributes:
+        chosen: it is the one that a user gets in this precision.
+        call: makes the launches.
+        work: what they must do at least.
+    """
 
     name: str
+    precision: str
+    chosen: bool
     call: Callable[[], Any]
     work: Work
 
@@ -92,6 +96,8 @@ def main(arguments: list[str] | None = None) -> int:
             found = [each for each in found if each.name == options.version] or _unknown(
                 "version", options.version, [each.name for each in found]
             )
+        if options.blocks < 1:
+            raise InputError(f"blocks is {options.blocks}, expected 1 or more")
         if options.gpu not in GPUS:
             _unknown("GPU", options.gpu, list(GPUS))
         reports = _report(title, found, GPUS[options.gpu], options.blocks)
@@ -101,7 +107,12 @@ def main(arguments: list[str] | None = None) -> int:
     if options.json:
         document = {**machine(), "title": title, "gpu": asdict(GPUS[options.gpu]), "times": "PREDICTED, not measured"}
         document["versions"] = [
-            {"version": version.name, "work": asdict(version.work), "launches": [_row(each) for each in launches]}
+            {
+                "version": version.name,
+                "chosen": version.chosen,
+                "work": asdict(version.work),
+                "launches": [_row(each) for each in launches],
+            }
             for version, launches in reports
         ]
         Path(options.json).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
@@ -132,31 +143,29 @@ def versions(operation: str, layer: str | None = None, batch: int = 16) -> tuple
 
 
 def convolutions(operation: str, sizes: Conv2dSizes, form: str) -> Iterator[Version]:
-    """One call for each version and precision of the modules that bind ``kernels/<operation>*.cu``.
+    """One call for each version and precision of a pass.
 
     Data are zeros: what a kernel asks of memory depends on sizes alone.
     """
     pass_name = operation.removeprefix("conv2d_")
-    for stem in source.stems():
-        if not (stem == operation or stem.startswith(f"{operation}_")):
-            continue
-        module = importlib.import_module(f"gzkern.cuda.{stem}")
-        function = getattr(module, _FUNCTIONS[operation])
-        names = inspect.signature(function).parameters
-        file = stem.removeprefix(operation).strip("_")
-        choices = next((c for c in ("version", "precision") if c in names), None)
-        for choice in _kernels(module) if choices else [None]:
-            itemsize = 2 if choice == "bf16" else 4
-            arrays = _zeros(sizes, form, np.uint16 if choice == "bf16" else np.float32)
-            given = {name: arrays[name] for name in names if name in arrays} | ({choices: choice} if choices else {})
-            name = " ".join(part for part in (file, choice) if part)
-            yield Version(name, partial(function, **given), conv2d_work(sizes, pass_name, form, itemsize))
+    function = {"conv2d_forward": conv2d.convolve}.get(operation) or getattr(conv2d, pass_name)
+    pairs = [(name, "fp32") for name in conv2d.LADDERS[pass_name].VERSIONS]
+    pairs += [(name, each) for name, module in conv2d.COMPILED[pass_name].items() for each in module.KERNELS]
+    for name, precision in pairs:
+        arrays = _zeros(sizes, form, np.uint16 if precision == "bf16" else np.float32)
+        given = {each: arrays[each] for each in inspect.signature(function).parameters if each in arrays}
+        call = partial(function, **given, version=name, precision=precision)
+        work = conv2d_work(sizes, pass_name, form, 2 if precision == "bf16" else 4)
+        title = name if precision == "fp32" else f"{name} {precision}"
+        yield Version(title, precision, _is_chosen(pass_name, sizes, form, name, precision), call, work)
 
 
-def _kernels(module: ModuleType) -> dict[str, Kernel]:
-    """The module's kernels by version or precision."""
-    tables = (value for value in vars(module).values() if isinstance(value, dict))
-    return next(table for table in tables if any(isinstance(kernel, Kernel) for kernel in table.values()))
+def _is_chosen(pass_name: str, sizes: Conv2dSizes, form: str, version: str, precision: str) -> bool:
+    try:
+        choice = conv2d.choose(pass_name, sizes, form, backend.limits, precision)
+    except InputError:
+        return False
+    return (choice.version, choice.precision) == (version, precision)
 
 
 def trace(version: Version, blocks: int) -> list[LaunchTrace]:
@@ -201,7 +210,7 @@ def _other(operation: str, layer: str | None, batch: int) -> tuple[str, list[Ver
         _unknown("layer", str(layer), [str(each.layer) for each in fitting])
     chosen = of_layer[0]
     title = ", ".join(str(part) for part in (operation, chosen.layer, chosen.form, f"batch {batch}") if part)
-    return title, [Version("chosen", lambda: chosen.ours(select("emulated")).run(), chosen.work)]
+    return title, [Version("chosen", "fp32", True, lambda: chosen.ours(select("emulated")).run(), chosen.work)]
 
 
 def _zeros(sizes: Conv2dSizes, form: str, dtype: Any) -> dict[str, Any]:
@@ -279,6 +288,7 @@ def _print_summary(reports: list[tuple[Version, list[Launch]]], gpu: Gpu) -> Non
         rows.append(
             {
                 "version": version.name,
+                "chosen": "yes" if version.chosen else "",
                 "PREDICTED us": total,
                 "TFLOP/s": version.work.flops / total / 1e6,
                 "bound by": longest.binding,
@@ -311,13 +321,13 @@ def _line(access: Access, trace: LaunchTrace) -> dict[str, Any]:
         "memory": "shared" if access.argument is None else f"argument {access.argument}",
         "what": access.kind,
         "bytes": access.width,
-        "requests": round(access.requests / trace.blocks, 1),
-        "lanes": round(access.lanes / access.requests, 1),
+        "requests": round(access.requests / trace.blocks),
+        "lanes": f"{access.lanes / access.requests:.1f}",
         "unit": "sectors" if access.argument is not None else "wavefronts",
-        "cost": round(access.cost / trace.blocks, 1),
-        "ideal": round(access.ideal / trace.blocks, 1),
+        "cost": round(access.cost / trace.blocks),
+        "ideal": round(access.ideal / trace.blocks),
         "excess": f"{access.cost / access.ideal - 1:.0%}" if access.excess else "",
-        "KiB": round(access.bytes / trace.blocks / 1024, 1),
+        "KiB": f"{access.bytes / trace.blocks / 1024:.1f}",
     }
 
 

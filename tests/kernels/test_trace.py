@@ -138,6 +138,13 @@ def test_lanes_that_take_part(order):
     assert costs(launch, "global", "store") == (1, 4, 2)
 
 
+def test_what_was_just_loaded_is_kept():
+    """Read twice, then, behind a store, once more."""
+    launch = trace("traced_twice", floats(), floats())
+    assert costs(launch, "global", "load") == (2, 8, 8)
+    assert costs(launch, "global", "store") == (2, 8, 8)
+
+
 def test_products_of_matrices_are_no_multiply_adds_of_the_kernel():
     assert trace("traced_matrices", floats(), np.uint32(8)).multiply_adds == 0
 

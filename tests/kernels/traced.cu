@@ -69,6 +69,11 @@ extern "C" __global__ void traced_divergent(const float* x, float* y) {
   if (threadIdx.x % 2 == 0) y[threadIdx.x] = sum;
 }
 
+extern "C" __global__ void traced_twice(float* x, float* y) {
+  y[threadIdx.x] = x[threadIdx.x] < 0 ? 0 : x[threadIdx.x];
+  x[threadIdx.x] += 1;
+}
+
 extern "C" __global__ void traced_sum(const float* x, unsigned* count, float* y) {
   atomicAdd(count, 1);
   y[32 * blockIdx.x + threadIdx.x] = x[0];

@@ -4,7 +4,7 @@
 // stacks, constants and the emulator's own memory are dropped. The others are put together to the requests of warps: what the
 // lanes of a warp do at the same site (the path of calls, each by its return address) for the same time since the last
 // barrier is one request. Global memory is the arrays of the launch, each aligned as a GPU's allocations are. Lanes that leave out an access in one turn of a loop are thus put together with the next turn
-// of the others.
+// of the others. A load of what the thread has just loaded is left out: a compiler keeps that in a register.
 //
 //   global    a request costs the sectors of 32 bytes that it touches; at best as many as its distinct bytes fill
 //   shared    a request costs wavefronts: lanes whose accesses make up 128 bytes go at once (32 of up to 4 bytes, 16 of
@@ -108,6 +108,7 @@ struct Tracer {
   Worker* worker;
   Site* sites[2 * MOST_SITES];  // a hash table
   Sectors loaded, stored;       // of this block
+  const void* just_loaded[MOST_THREADS];
 };
 inline Tracer tracer;
 
@@ -227,6 +228,9 @@ EMULATION_UNSEEN inline void note(const void* address, unsigned bytes, unsigned 
     offset = (array + 1ull << 40) + (static_cast<const char*>(address) - launch.arrays[array].begin);
   }
   Thread& thread = *here().thread;
+  const void*& last = tracer.just_loaded[thread.number];
+  if (kind == Kind::load && last == address) return;
+  last = kind == Kind::load ? address : nullptr;
   Site& site = *find_site(array, kind, width, static_cast<void**>(frame));
   auto& warp = site.warps[thread.warp()];
   const unsigned time = site.times[thread.number]++;
@@ -269,6 +273,7 @@ EMULATION_UNSEEN inline void begin_trace(const Launch& launch) {
 // All threads of the block are at a barrier, or have ended.
 EMULATION_UNSEEN inline void end_requests(const Block& block) {
   emulation_trace.barriers++;
+  memset(tracer.just_loaded, 0, sizeof tracer.just_loaded);
   for (unsigned i = 0; i < emulation_trace.count; i++) {
     Site& site = *static_cast<Site*>(emulation_trace.accesses[i]);
     for (auto& warp : site.warps) {
