@@ -10,7 +10,7 @@ from typing import Any
 from ..shapes import Conv2dSizes
 from .conv2d_backward_weights import sum_parts
 from .conv2d_common import FORMS, LONGEST_CHAIN, no_tile, placed, require_gradient
-from .launch import Geometry, Kernel, Limits, ceil_div, extents, require_size
+from .launch import Geometry, Kernel, Limits, ceil_div, extents, padded, require_size
 
 KERNELS = {
     "tf32": Kernel("conv2d_backward_weights_tensor", "conv2d_backward_weights_tensor_tf32"),
@@ -84,8 +84,8 @@ class Tile:
     def x_floats(self) -> int:
         """Of x in shared memory: a ring of rows, as ``Tile`` in the source lays it out."""
         width, channels_innermost = self.Q + self.S - 1, self.channels % 8 == 0
-        line = width if channels_innermost else _padded(width, self.step)
-        channel = _padded(self.planes * 2 * self.R * line, 1 if channels_innermost else self.R * self.step)
+        line = width if channels_innermost else padded(width, self.step, 4)
+        channel = padded(self.planes * 2 * self.R * line, 1 if channels_innermost else self.R * self.step, 4)
         return self.channels * channel * 8
 
     @property
@@ -229,8 +229,3 @@ def _cycles(tile: Tile, sizes: Conv2dSizes, limits: Limits, precision: str, stag
     parts = ceil_div(tile.stages(sizes), stages) * sizes.C * sizes.R * sizes.S * sizes.K
     waves = ceil_div(blocks, limits.multiprocessors)
     return waves * (first + stages * stage + again + last) + 8 * parts / 20 / limits.multiprocessors
-
-
-def _padded(cells: int, modulo_4: int) -> int:
-    """The least number from ``cells`` on that is ``modulo_4`` modulo 4."""
-    return cells + (modulo_4 - cells) % 4
