@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cache
 from heapq import heapify, heapreplace
 from itertools import product
 from typing import Any
@@ -13,11 +12,17 @@ from ..shapes import Conv2dSizes
 from .conv2d_common import FORMS, LONGEST_CHAIN, no_tile, placed, require_gradient
 from .launch import Geometry, Kernel, Limits, ceil_div, extents, require_size
 
-_KERNEL = Kernel("conv2d_backward_data_unrolled", "conv2d_backward_data_unrolled")
+KERNELS = {"fp32": Kernel("conv2d_backward_data_unrolled", "conv2d_backward_data_unrolled")}
+"""By precision."""
 
 _WARPS = {248: 8, 168: 12, 128: 16}  # by registers of a thread: warps of a multiprocessor
 _OTHER_REGISTERS = 48  # than those of sums and weights
 _MOST_COLUMNS = 16  # of a filter: a row of it is unrolled
+NEEDS = (
+    f"multiples of 4 images, sums of {LONGEST_CHAIN} terms, filters of at most {_MOST_COLUMNS} columns, and images of "
+    "which registers hold a row"
+)
+
 _MOST_STATIC = 8 * 1024  # bytes of the table of cells
 _RESERVED = 1024  # bytes of shared memory that the system takes of a block
 _BYTES_A_CYCLE = 24  # from level-2 cache to a multiprocessor
@@ -97,42 +102,37 @@ class Tile:
 
 
 def backward_data(
-    weight: Any, gradient: Any, kept: Any, form: str, sizes: Conv2dSizes, tile: Tile | None = None
+    weight: Any,
+    gradient: Any,
+    kept: Any,
+    form: str,
+    sizes: Conv2dSizes,
+    precision: str = "fp32",
+    tile: Tile | None = None,
 ) -> Any:
-    """dx (C, H, W, N), by one tile; None takes the one that suits sizes and device.
-
-    Args:
-        weight: (C, R, S, K).
-        gradient: of y, see ``conv2d_common`` for its form.
-        kept: what the form keeps of the forward pass.
-        form: "plain", "relu" or "pool".
-        sizes: of the convolution.
-        tile: template arguments.
-
-    Raises:
-        InputError: arrays that do not fit each other or the kernel.
-    """
+    """dx; arguments and errors as ``conv2d.backward_data``. ``tile`` None: the one for these sizes."""
     backend = require_gradient(sizes, form, gradient, kept, weight=weight)
-    tile = tile or _choose(sizes, form, backend.limits)
+    tile = tile or choose_tile(sizes, form, backend.limits)
     if tile is None or not _takes(tile, sizes, form):
-        raise no_tile(sizes, "unrolled", f"multiples of 4 images, sums of {LONGEST_CHAIN} terms, filters of at most "
-                      f"{_MOST_COLUMNS} columns, and images of which a thread has whole rows")  # fmt: skip
+        raise no_tile(sizes, "unrolled", NEEDS)
     require_size("conv2d", "dx", sizes.x)
     dx = backend.empty(sizes.x)
     geometry = Geometry(tile.grid(sizes), (tile.threads,), tile.shared)
     arguments = extents(sizes.C, sizes.H, sizes.N, sizes.K)
-    _KERNEL.of(tile)(backend, geometry, weight, gradient, placed(kept, gradient), dx, *arguments)
+    KERNELS[precision].of(tile)(backend, geometry, weight, gradient, placed(kept, gradient), dx, *arguments)
     return dx
 
 
-@cache
-def tile(sizes: Conv2dSizes, form: str, limits: Limits) -> Tile | None:
-    """The tile of the least estimated time; None where the kernel does not take the sizes."""
+def choose_tile(sizes: Conv2dSizes, form: str, limits: Limits, precision: str = "fp32") -> Tile | None:
+    """The tile of the least estimated time; None where the kernels do not take the sizes."""
+    return next(iter(tiles(sizes, form, limits, precision)), None)
+
+
+def tiles(sizes: Conv2dSizes, form: str, limits: Limits, precision: str = "fp32") -> list[Tile]:
+    """All tiles that fit, from the least estimated time on."""
+    del precision  # there is one
     fitting = (each for each in _candidates(sizes, form, limits) if _takes(each, sizes, form))
-    return min(fitting, key=lambda each: _cycles(each, sizes, limits), default=None)
-
-
-_choose = tile  # where ``tile`` is an argument
+    return sorted(fitting, key=lambda each: _cycles(each, sizes, limits))
 
 
 def patch_rows(sizes: Conv2dSizes, form: str, rows: int) -> int:

@@ -86,7 +86,7 @@ def tile_cases():
 
 def layer_cases():
     for (C, H, W, R, S, K, form), few in LAYERS.items():
-        tiles = {unrolled.tile(Conv2dSizes(C, H, W, N, R, S, K), form, LIMITS): N for N in BATCHES}
+        tiles = {unrolled.choose_tile(Conv2dSizes(C, H, W, N, R, S, K), form, LIMITS): N for N in BATCHES}
         for tile, batch in tiles.items():
             yield prove((few, H, W, 12, R, S, 2 * tile.filters), form, tile, f"-{batch}")
 
