@@ -26,15 +26,11 @@
 #include "include/conv2d_form.cuh"
 #include "include/float4.cuh"
 #include "include/mma.cuh"
+#include "include/padded.cuh"
 
 #ifndef TILE  // the second convolution of the published network
 #define TILE 5, 5, 2, 1, 4, 1, 1, 2, 4, 1
 #endif
-
-// The least number from `size` on that is `rest` modulo `period`.
-__device__ constexpr unsigned padded(unsigned size, unsigned rest, unsigned period) {
-  return size + (rest + period - size % period) % period;
-}
 
 template <unsigned R_, unsigned S_, unsigned FORM_, unsigned M_, unsigned J_, unsigned WARPS_N_, unsigned WARPS_C_,
           unsigned WINDOW_ROWS_, unsigned WINDOW_COLUMNS_, unsigned PARTS_>
@@ -163,7 +159,7 @@ __device__ __forceinline__ void copy_weights(float* stage, const float* weight, 
   }
 }
 
-// What a lane reads of one cell: filters 2t and 2t + 1; images 16m + 2g and 16m + 2g + 1 as rows g and g + 8 of product m,
+// What a lane reads of one cell: filters 2t and 2t + 1; images 16m + 2g and 16m + 2g + 1, rows g and g + 8 of product m,
 // or in QUADS images 4g … 4g + 3, two a product.
 template <class T>
 struct Cell {

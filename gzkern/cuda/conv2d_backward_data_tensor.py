@@ -9,7 +9,7 @@ from typing import Any
 
 from ..shapes import Conv2dSizes, pool_extent
 from .conv2d_common import FORMS, LONGEST_CHAIN, no_tile, placed, require_gradient
-from .launch import Geometry, Kernel, Limits, ceil_div, extents, require_size
+from .launch import Geometry, Kernel, Limits, ceil_div, extents, padded, require_size
 
 KERNELS = {
     "tf32": Kernel("conv2d_backward_data_tensor", "conv2d_backward_data_tensor_tf32"),
@@ -69,9 +69,9 @@ class Tile:
         """Of a block: two stages of cells, codes and weights, or the sums of its parts."""
         rows, columns = self.cells
         cell = self.images + (self.images // 4 if self.form == FORMS["pool"] else 0)
-        weights = self.channels * _padded(self.R * self.S * 8 * self.parts, 8, 32)
+        weights = self.channels * padded(self.R * self.S * 8 * self.parts, 8, 32)
         sums = 64 * self.M * self.J * self.threads if self.parts > 1 else 0
-        return max(8 * (8 * self.parts * _padded(rows * columns * cell, 4, 16) + weights), sums)
+        return max(8 * (8 * self.parts * padded(rows * columns * cell, 4, 16) + weights), sums)
 
     def blocks(self, sizes: Conv2dSizes) -> int:
         """Of a launch."""
@@ -176,8 +176,3 @@ def _bytes(tile: Tile, sizes: Conv2dSizes) -> float:
         cells *= sum(max(0, count) for count in inside) / len(inside)
     item = 5 if pooled else 8 if tile.form == FORMS["relu"] else 4
     return sizes.K * (cells * tile.images * item + 4 * tile.channels * tile.R * tile.S)
-
-
-def _padded(size: int, rest: int, period: int) -> int:
-    """The least number from ``size`` on that is ``rest`` modulo ``period``."""
-    return size + (rest - size) % period
