@@ -159,8 +159,8 @@ __device__ __forceinline__ void copy_weights(float* stage, const float* weight, 
   }
 }
 
-// What a lane reads of one cell: filters 2t and 2t + 1; images 16m + 2g and 16m + 2g + 1, rows g and g + 8 of product m,
-// or in QUADS images 4g … 4g + 3, two a product.
+// What a lane reads of one cell: filters 2t and 2t + 1; images 16m + 2g and 16m + 2g + 1, rows g and g + 8 of product
+// m, or in QUADS images 4g … 4g + 3, two a product.
 template <class T>
 struct Cell {
   float value[2][2 * T::M];
