@@ -24,6 +24,7 @@ from ..shapes import Conv2dSizes
 from . import (
     conv2d_backward_data,
     conv2d_backward_data_tensor,
+    conv2d_backward_data_unrolled,
     conv2d_backward_data_wgmma,
     conv2d_backward_weights,
     conv2d_backward_weights_tensor,
@@ -55,6 +56,7 @@ COMPILED: Mapping[str, Mapping[str, ModuleType]] = {
         "wgmma": conv2d_forward_wgmma,
     },
     "backward_data": {
+        "unrolled": conv2d_backward_data_unrolled,
         "tensor": conv2d_backward_data_tensor,
         "wgmma": conv2d_backward_data_wgmma,
     },

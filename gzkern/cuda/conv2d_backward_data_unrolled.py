@@ -10,7 +10,7 @@ from typing import Any
 
 from ..shapes import Conv2dSizes
 from .conv2d_common import FORMS, LONGEST_CHAIN, no_tile, placed, require_gradient
-from .launch import Geometry, Kernel, Limits, ceil_div, extents, require_size
+from .launch import Geometry, Kernel, Limits, ceil_div, extents, padded, require_size
 
 KERNELS = {"fp32": Kernel("conv2d_backward_data_unrolled", "conv2d_backward_data_unrolled")}
 """By precision."""
@@ -89,8 +89,8 @@ class Tile:
     def shared(self) -> int:
         """Bytes of dynamic shared memory: two stages and what copies of the gradient bring; later partial sums."""
         line = self.cell_columns * self.unit * self.block_images
-        patch = _padded(self.patch_rows * line, self.block_images % 32, 32)
-        weights = _padded(self.R * self.S * self.block_channels, 32 // min(self.filters, 8) % 32, 32)
+        patch = padded(self.patch_rows * line, self.block_images % 32, 32)
+        weights = padded(self.R * self.S * self.block_channels, 32 // min(self.filters, 8) % 32, 32)
         raw = self.cells * self.block_images * _item_bytes(self.form)
         partial = 16 * self.W * self.threads if self.splits > 1 else 0
         return max(8 * self.filters * (patch + weights) + raw, partial)
@@ -224,8 +224,3 @@ def _block_cycles(tile: Tile, sizes: Conv2dSizes, h0: int) -> float:
 def _item_bytes(form: int) -> int:
     """Of the gradient and what is kept beside it."""
     return {0: 4, 1: 8, 2: 5}[form]
-
-
-def _padded(size: int, rest: int, period: int) -> int:
-    """The least number from ``size`` on that is ``rest`` modulo ``period``."""
-    return size + (rest - size) % period

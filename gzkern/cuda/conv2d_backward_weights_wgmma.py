@@ -9,7 +9,7 @@ from typing import Any
 from ..shapes import Conv2dSizes, pool_extent
 from .conv2d_backward_weights import sum_parts
 from .conv2d_common import FORMS, LONGEST_CHAIN, no_tile, placed, require_gradient
-from .launch import Geometry, Kernel, Limits, ceil_div, extents, require_size
+from .launch import Geometry, Kernel, Limits, ceil_div, extents, padded, require_size
 
 KERNELS = {"tf32": Kernel("conv2d_backward_weights_wgmma", "conv2d_backward_weights_wgmma")}
 """By precision."""
@@ -61,8 +61,8 @@ class Tile:
         Q = self.columns - self.S + 1
         line = pool_extent(Q) if self.form == _POOL else Q
         row = (1 if self.form == _POOL else 2) * line * _IMAGES
-        gradient = 4 * self.block_filters * (row + (4 - row) % 32)
-        codes = self.block_filters * (line * _IMAGES + (8 - line * _IMAGES) % 16)
+        gradient = 4 * self.block_filters * padded(row, 4, 32)
+        codes = self.block_filters * padded(line * _IMAGES, 8, 16)
         kept = codes if self.form == _POOL else gradient if self.form == _RELU else 0
         return 4 * (self.R + 1) * self.columns * self.block_channels * _IMAGES + gradient + kept
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..shapes import Conv2dSizes, pool_extent
 from .conv2d_common import FORMS, LONGEST_CHAIN, no_tile, require_inputs
-from .launch import Geometry, Kernel, Limits, ceil_div, extents, require_size
+from .launch import Geometry, Kernel, Limits, ceil_div, extents, padded, require_size
 
 KERNELS = {
     "tf32": Kernel("conv2d_forward_tensor", "conv2d_forward_tensor_tf32"),
@@ -80,14 +80,14 @@ class Tile:
         period = 128 // item
         height, width = self.patch
         if self.flat:
-            position = _padded(self.images, 8, period)
-            row = _padded(width * position, 8 * self.S, period)
-            channel = _padded(height * row, 8 * self.R * self.S, period)
+            position = padded(self.images, 8, period)
+            row = padded(width * position, 8 * self.S, period)
+            channel = padded(height * row, 8 * self.R * self.S, period)
             terms = ceil_div(self.flat * self.R * self.S, depth) * depth
-            weights = terms * _padded(self.filters, 8, period)
+            weights = terms * padded(self.filters, 8, period)
             return item * (self.flat * channel + row + position + self.images + weights) + 4 * terms
-        channel = _padded(height * width * self.images, 8, period)
-        weights = _padded(self.rows * self.S * self.filters, 8, period)
+        channel = padded(height * width * self.images, 8, period)
+        weights = padded(self.rows * self.S * self.filters, 8, period)
         sums = 64 * self.M * self.J * self.threads if self.parts > 1 else 0
         return max(2 * item * depth * self.parts * (channel + weights), sums)
 
@@ -201,8 +201,3 @@ def _cycles(tile: Tile, sizes: Conv2dSizes, limits: Limits, precision: str) -> f
 def _format(precision: str) -> tuple[int, int]:
     """Bytes of an element, terms of a product."""
     return (2, 16) if precision == "bf16" else (4, 8)
-
-
-def _padded(size: int, rest: int, period: int) -> int:
-    """The least number from ``size`` on that is ``rest`` modulo ``period``."""
-    return size + (rest - size) % period

@@ -215,6 +215,11 @@ def ceil_div(a: int, b: int) -> int:
     return -(-a // b)
 
 
+def padded(size: int, rest: int, period: int) -> int:
+    """The least number from ``size`` on that is ``rest`` modulo ``period``."""
+    return size + (rest - size) % period
+
+
 def _home(array: Any) -> str | None:
     """Where an array lives: emulated (NumPy), cuda:<number> (CuPy), or None if it is neither."""
     if isinstance(array, np.ndarray):
