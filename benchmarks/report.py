@@ -21,9 +21,9 @@ def spread(seconds: Sequence[float]) -> dict[str, float]:
     ordered = sorted(seconds)
 
     def percentile(part: float) -> float:
-        return round(1e3 * ordered[min(len(ordered) - 1, int(part * len(ordered)))], 3)
+        return round(1e3 * ordered[min(len(ordered) - 1, int(part * len(ordered)))], 6)
 
-    return {"ms": round(1e3 * statistics.median(ordered), 3), "ms_p20": percentile(0.2), "ms_p80": percentile(0.8)}
+    return {"ms": round(1e3 * statistics.median(ordered), 6), "ms_p20": percentile(0.2), "ms_p80": percentile(0.8)}
 
 
 def print_table(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> None:
@@ -55,7 +55,9 @@ def machine() -> dict[str, Any]:
 
 
 def _text(value: Any) -> str:
-    return "–" if value is None else f"{value:.2f}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.2f}" if abs(value) >= 1 else f"{value:.3g}"
+    return "–" if value is None else str(value)
 
 
 def _commit() -> str | None:

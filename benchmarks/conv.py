@@ -1,0 +1,75 @@
+"""Whether these convolutions beat cuDNN's and PyTorch's, at the sizes of the published network.
+
+python -m benchmarks.conv --json benchmarks/results/conv_cuda.json --png conv.png
+python -m benchmarks.conv --device cpu --baseline torch --samples 15 --json benchmarks/results/conv_cpu.json
+python -m benchmarks.conv --device emulated
+
+Every pass is measured as the network has it (with bias, ReLU and pool) and alone (form "plain"). Of batches that only
+predict, 1, 64 and 960, there is the forward pass alone; conv1 has no gradient of its data.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+
+from benchmarks.contest import ring, run
+from benchmarks.conv_problem import LAYERS, PASSES, ConvProblem, published, small
+from benchmarks.options import add_common, batches_of, chosen, file
+from benchmarks.roofline import draw
+from benchmarks.verify import PRECISIONS
+from gzkern.shapes import BACKWARD_DATA, FORWARD
+
+PREDICTION = (1, 64, 960)  # images; 960 are 16 with 60 transformations each
+_BY_COST = ("conv2", "conv1", "conv3", "conv4")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure, print, write and draw; 1 if a row must not be believed."""
+    options = _parse(arguments)
+    here = ring(options.device, options.samples, options.minutes)
+    rows, code = run(problems(options), here, options.baseline, options.json)
+    if options.png:
+        draw(rows, here.peaks, options.png)
+    return code
+
+
+def problems(options: argparse.Namespace) -> Iterator[ConvProblem]:
+    """What was asked for, most telling first: precisions as given, then batches, then what costs the network most."""
+    for precision in options.precision:
+        for batch in batches_of(options):
+            for plain in (False, True):
+                for pass_name in options.pass_:
+                    for layer in sorted(options.layer, key=_BY_COST.index):
+                        if _is_computed(layer, pass_name, batch):
+                            sizes, form = published(layer, batch)
+                            sizes = small(sizes) if options.device == "emulated" else sizes
+                            yield ConvProblem(layer, pass_name, "plain" if plain else form, precision, batch, sizes)
+
+
+def _is_computed(layer: str, pass_name: str, batch: int) -> bool:
+    return pass_name == FORWARD or (batch not in PREDICTION and (layer, pass_name) != ("conv1", BACKWARD_DATA))
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.conv", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    layers, passes = chosen("layer", LAYERS, everything=True), chosen("pass", PASSES, everything=True)
+    parser.add_argument("--layer", type=layers, default=list(LAYERS), help="all, or some with commas")
+    parser.add_argument("--pass", dest="pass_", type=passes, default=list(PASSES), help="all, or some with commas")
+    precisions = chosen("precision", PRECISIONS, everything=True)
+    parser.add_argument("--precision", type=precisions, default=list(PRECISIONS), help="all, or some with commas")
+    add_common(parser, "cudnn,torch")
+    parser.add_argument("--png", metavar="FILE", type=file, help="draw the roofline")
+    options = parser.parse_args(arguments)
+    if "cublas" in options.baseline:
+        parser.error("baseline cublas: has no convolutions; see python -m benchmarks.ops")
+    if not any(True for _ in problems(options)):
+        parser.error("nothing to measure: conv1 has no gradient of its data, nor have batches that only predict")
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(main())

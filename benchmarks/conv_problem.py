@@ -1,0 +1,277 @@
+"""One pass of one convolution of the published network: its sizes, its data, its float64 result on samples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property, lru_cache, partial
+from typing import Any
+
+import numpy as np
+
+from benchmarks.problem import Contender, Kept
+from benchmarks.verify import bound, from_bfloat16, to_bfloat16, worst
+from gzkern.config import load_config
+from gzkern.cpu import conv2d as oracle
+from gzkern.cpu import maxpool2d, relu
+from gzkern.device import Device
+from gzkern.errors import InputError
+from gzkern.shapes import (
+    BACKWARD_DATA,
+    BACKWARD_WEIGHTS,
+    FORWARD,
+    VIEWS,
+    Conv2dSizes,
+    conv2d_work,
+    conv_extent,
+    patch_extent,
+    pool_extent,
+)
+
+PASSES = (FORWARD, BACKWARD_DATA, BACKWARD_WEIGHTS)
+LAYERS = ("conv1", "conv2", "conv3", "conv4")
+_FORMS = ("pool", "pool", "relu", "pool")
+_DISTINCT = 512  # images; a larger batch repeats them
+
+
+def published(layer: str, batch: int) -> tuple[Conv2dSizes, str]:
+    """The sizes of a layer of the published network for so many images of 16 views, and its form."""
+    config = load_config("paper")
+    C, extent = 3, patch_extent(config.data.target)
+    for name, form, filters, size in zip(LAYERS, _FORMS, config.model.filters, config.model.filter_sizes, strict=True):
+        if name == layer:
+            return Conv2dSizes(C, extent, extent, VIEWS * batch, size, size, filters), form
+        extent = conv_extent(extent, size)
+        C, extent = filters, pool_extent(extent) if form == "pool" else extent
+    raise KeyError(layer)
+
+
+def small(sizes: Conv2dSizes) -> Conv2dSizes:
+    """A layer of the same filters with few channels and positions, for a device that is emulated."""
+    extent = sizes.R + 3
+    return Conv2dSizes(min(sizes.C, 4), extent, extent, sizes.N, sizes.R, sizes.S, 16)
+
+
+@lru_cache(maxsize=2)
+class Data:
+    """Arrays of a layer on the host, in C,H,W,N, drawn when they are asked for."""
+
+    def __init__(self, sizes: Conv2dSizes, form: str):
+        self._sizes, self._form = sizes, form
+
+    @cached_property
+    def x(self) -> np.ndarray:
+        """The input."""
+        return _normal(self._sizes.x, 1)
+
+    @cached_property
+    def weight(self) -> np.ndarray:
+        """Weights that keep the variance."""
+        s = self._sizes
+        return _normal(s.weight, 2) / np.float32(np.sqrt(s.C * s.R * s.S))
+
+    @cached_property
+    def bias(self) -> np.ndarray:
+        """A bias a position; of a convolution alone zeros, which ours adds all the same."""
+        s = self._sizes
+        if self._form == "plain":
+            return np.zeros((s.K, s.P, s.Q), np.float32)
+        return _normal((s.K, s.P, s.Q), 3) * np.float32(0.1)
+
+    @cached_property
+    def gradient(self) -> np.ndarray:
+        """The gradient of y."""
+        return _normal(self._sizes.y(self._form), 4)
+
+    @cached_property
+    def activations(self) -> np.ndarray:
+        """Rectified sums as they go into a pool; drawn, not computed, since a gradient takes any."""
+        s = self._sizes
+        return relu.forward(_normal((s.K, s.P, s.Q, s.N), 5))
+
+    @cached_property
+    def y(self) -> np.ndarray:
+        """What the forward pass would have left: by "pool" pooled."""
+        return self._pooled[0] if self._form == "pool" else self.activations
+
+    @cached_property
+    def kept(self) -> np.ndarray | None:
+        """What our backward passes need of the forward pass."""
+        return {"pool": lambda: self._pooled[1], "relu": lambda: self.y, "plain": lambda: None}[self._form]()
+
+    @cached_property
+    def _pooled(self) -> tuple[np.ndarray, np.ndarray]:
+        y, code = maxpool2d.forward(self.activations[..., :_DISTINCT])
+        return _repeated(y, self._sizes.N), _repeated(code, self._sizes.N)
+
+
+class ConvProblem:
+    """See :class:`benchmarks.problem.Problem`."""
+
+    name = "conv2d"
+
+    def __init__(self, layer: str, pass_name: str, form: str, precision: str, batch: int, sizes: Conv2dSizes):
+        self.layer, self.pass_name, self.form = layer, pass_name, form
+        self.precision, self.batch, self.sizes = precision, batch, sizes
+        self.itemsize = 2 if precision == "bf16" else 4
+        self.work = conv2d_work(sizes, pass_name, form, self.itemsize)
+        self.images = sorted({0, sizes.N // 2, sizes.N - 1})
+        self.filters = sorted({(0, 0), (sizes.C - 1, sizes.K - 1)})
+        on = f"filters {self.filters}" if pass_name == BACKWARD_WEIGHTS else f"images {self.images}"
+        self.checked = f"float64 on {on}"
+
+    def array(self, name: str) -> Any:
+        """One of :class:`Data`'s; in bf16 rounded to it, still as float32, but the bias and codes."""
+        array = getattr(Data(self.sizes, self.form), name)
+        if self.precision == "bf16" and array is not None and array.dtype == np.float32 and name != "bias":
+            return from_bfloat16(to_bfloat16(array))
+        return array
+
+    def ours(self, device: Device) -> Contender:
+        """The kernels of a device; on the CPU its fast paths.
+
+        Raises:
+            InputError: it has no kernel for this.
+        """
+        if device.name == "cpu" and self.precision != "fp32":
+            raise InputError("the CPU computes in fp32 alone")
+        call = Kept(self._on_cpu() if device.name == "cpu" else self._by_kernels(device))
+        return Contender("C,H,W,N", call, lambda: self._sampled(device, call.result))
+
+    def _by_kernels(self, device: Device) -> Any:
+        from gzkern.cuda import conv2d
+
+        def put(name: str) -> Any:
+            array = self.array(name)
+            if array is None:
+                return None
+            bits = self.precision == "bf16" and array.dtype == np.float32 and name != "bias"
+            return device.asarray(to_bfloat16(array) if bits else array)
+
+        form, sizes, how = self.form, self.sizes, {"precision": self.precision}
+        if self.pass_name == FORWARD:
+            x, weight, bias = put("x"), put("weight"), put("bias")
+            return lambda: conv2d.convolve(x, weight, bias, form, **how)[0]
+        gradient, kept = put("gradient"), put("kept")
+        if self.pass_name == BACKWARD_DATA:
+            weight = put("weight")
+            return lambda: conv2d.backward_data(weight, gradient, kept, form, sizes, **how)
+        x = put("x")
+        return lambda: conv2d.backward_weights(x, gradient, kept, form, sizes, **how)
+
+    def _on_cpu(self) -> Any:
+        from numba import get_num_threads
+
+        from gzkern.cpu import conv2d
+        from gzkern.cpu.jit import conv2d as jit
+
+        s, form = self.sizes, self.form
+        if self.pass_name == FORWARD:
+            x, weight, bias = (self.array(name) for name in ("x", "weight", "bias"))
+            return lambda: conv2d.forward(x, weight, bias, activate=form != "plain", pool=form == "pool")[0]
+        gradient, kept = self.array("gradient"), self.array("kept")
+        dz, dbias = np.empty((s.K, s.P, s.Q, s.N), np.float32), np.empty((s.K, s.P, s.Q), np.float32)
+
+        def masked() -> np.ndarray:
+            if form == "plain":
+                return gradient
+            (jit.unpool if form == "pool" else jit.mask_relu)(gradient, kept, dz, dbias)
+            return dz
+
+        if self.pass_name == BACKWARD_DATA:
+            turned = np.ascontiguousarray(self.array("weight").transpose(3, 1, 2, 0))
+            dx = np.empty(s.x, np.float32)
+
+            def data() -> np.ndarray:
+                jit.backward_data(masked(), turned, dx)
+                return dx
+
+            return data
+        x, dweight = self.array("x"), np.empty(s.weight, np.float32)
+
+        def weights() -> np.ndarray:
+            jit.backward_weights(x, masked(), dweight, get_num_threads())
+            return dweight
+
+        return weights
+
+    def _sampled(self, device: Device, result: Any) -> np.ndarray:
+        array = device.asnumpy(result)
+        if array.dtype == np.uint16:
+            array = from_bfloat16(array)
+        return array if self.pass_name == BACKWARD_WEIGHTS else array[..., self.images]
+
+    def check(self, got: np.ndarray) -> float:
+        """The largest error of y or dx (channels, height, width, images of ``images``), or of dweight (C, R, S, K)."""
+        if self.pass_name == BACKWARD_WEIGHTS:
+            if got.shape != self.sizes.weight:
+                return float("inf")
+            return max(
+                worst(got[c, :, :, k], exact, allowed)
+                for (c, k), (exact, allowed) in zip(self.filters, self._expected, strict=True)
+            )
+        ((exact, allowed),) = self._expected
+        return worst(got, exact, allowed)
+
+    @cached_property
+    def _expected(self) -> list[tuple[np.ndarray, Any]]:
+        if self.pass_name == FORWARD:
+            return [self._expected_y()]
+        if self.pass_name == BACKWARD_DATA:
+            return [self._expected_dx()]
+        return list(self._expected_dweight())
+
+    def _expected_y(self) -> tuple[np.ndarray, Any]:
+        s = self.sizes
+        x, weight, bias = (self.array(name) for name in ("x", "weight", "bias"))
+        wide = [array.astype(np.float64) for array in (x[..., self.images], weight, bias)]
+        forward = partial(oracle.forward_oracle, activate=self.form != "plain", pool=self.form == "pool")
+        exact, _ = forward(*wide)
+        squares, _ = forward(*(array**2 for array in wide))  # of a pool the largest bound
+        return exact, bound(self.precision, s.C * s.R * s.S + 1, squares, exact)
+
+    def _expected_dx(self) -> tuple[np.ndarray, Any]:
+        s = self.sizes
+        dz, weight = self._dz(self.images), self.array("weight").astype(np.float64)
+        nothing = np.zeros((*s.x[:3], len(self.images)))
+        exact, squares = (
+            oracle.backward_oracle(nothing, w, nothing, None, g, activate=False)[0]
+            for w, g in ((weight, dz), (weight**2, dz**2))
+        )
+        assert exact is not None
+        return exact, bound(self.precision, s.K * s.R * s.S, squares, exact)
+
+    def _expected_dweight(self) -> Iterator[tuple[np.ndarray, Any]]:
+        s = self.sizes
+        for c, k in self.filters:
+            x, dz = self.array("x")[c].astype(np.float64), self._dz(slice(None), k)[0]
+            exact, squares = np.empty((s.R, s.S)), np.empty((s.R, s.S))
+            for r in range(s.R):
+                for q in range(s.S):
+                    window = x[r : r + s.P, q : q + s.Q]
+                    exact[r, q] = np.vdot(window, dz)
+                    squares[r, q] = np.vdot(window * window, dz * dz)
+            yield exact, bound(self.precision, s.P * s.Q * s.N, squares, exact)
+
+    def _dz(self, images: Any, k: int | None = None) -> np.ndarray:
+        """The gradient of the sums, in float64, of some images and one filter or all."""
+        filters = slice(None) if k is None else slice(k, k + 1)
+        gradient = self.array("gradient")[filters][..., images].astype(np.float64)
+        if self.form == "plain":
+            return gradient
+        kept = self.array("kept")[filters][..., images]
+        if self.form == "relu":
+            return relu.backward(gradient, kept)
+        return maxpool2d.backward(gradient, kept, self.sizes.P, self.sizes.Q)
+
+
+def _normal(shape: tuple[int, ...], seed: int) -> np.ndarray:
+    """Float32 from a normal distribution; beyond 512 images the same ones again."""
+    distinct = (*shape[:-1], min(shape[-1], _DISTINCT))
+    return _repeated(np.random.default_rng(seed).standard_normal(distinct, np.float32), shape[-1])
+
+
+def _repeated(array: np.ndarray, count: int) -> np.ndarray:
+    if array.shape[-1] == count:
+        return array
+    times = -(-count // array.shape[-1])
+    return np.ascontiguousarray(np.tile(array, times)[..., :count])

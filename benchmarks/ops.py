@@ -1,0 +1,44 @@
+"""Every operation that is no convolution, against cuBLAS, cuDNN's pools and PyTorch.
+
+python -m benchmarks.ops --json benchmarks/results/ops_cuda.json
+python -m benchmarks.ops --device cpu --baseline torch --samples 15
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+
+from benchmarks import op_problem
+from benchmarks.contest import ring, run
+from benchmarks.options import add_common, batches_of, chosen
+from benchmarks.problem import Problem
+
+TRAINING = (256, 16)  # images
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure, print and write; 1 if a row must not be believed."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.ops", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    ops = chosen("op", op_problem.OPS, everything=True)
+    parser.add_argument("--op", type=ops, default=list(op_problem.OPS), help="all, or some with commas")
+    add_common(parser, "cublas,cudnn,torch")
+    options = parser.parse_args(arguments)
+    here = ring(options.device, options.samples, options.minutes)
+    _, code = run(problems(options), here, options.baseline, options.json)
+    return code
+
+
+def problems(options: argparse.Namespace) -> Iterator[Problem]:
+    """What was asked for, the most costly first."""
+    sizes = options.batch or (TRAINING if options.device == "cuda" else batches_of(options))
+    for op in options.op:
+        for batch in sizes:
+            yield from op_problem.problems(op, batch)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
