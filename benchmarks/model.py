@@ -44,9 +44,15 @@ GPUS = {
     "H200": Gpu("H200 SXM", 90, "sm_90a", 132, 1980, 1830, 4800, 50 * 2**20),
 }
 
-# Of a multiprocessor from compute capability 8.6 or 9.0 on, by NVIDIA's documentation: warp instructions a cycle of the
-# FP32 lanes and of the schedulers, wavefronts of shared memory and L1, sectors of a wavefront of L1.
-_FP32, _SCHEDULERS, _WAVEFRONTS, _SECTORS = 4, 4, 1, 4
+# Of a multiprocessor of compute capability 9.0, by the CUDA programming guide: warp instructions a cycle of the FP32
+# lanes, of those for integers, comparisons and logic, and of the schedulers; and bytes and sectors of a wavefront, of
+# which shared memory and L1 make one a cycle.
+_FP32, _ALU, _SCHEDULERS, _WAVEFRONT_BYTES, _SECTORS = 4, 2, 4, 128, 4
+_FP32_NAMES = ("FFMA", "FADD", "FMUL", "IMAD")
+_ALU_NAMES = (
+    *("IADD3", "VIADD", "LEA", "LOP3", "SHF", "PRMT", "SEL", "FSEL", "MOV", "ISETP", "FSETP", "PLOP3"),
+    *("FMNMX", "IMNMX", "VIMNMX"),
+)
 
 # Assumptions, from published microbenchmarks of Hopper or a guess; a measurement would replace them.
 _MMA_SHARE = 0.62  # of the tensor peak by mma.sync, which Hopper runs slower than its own wgmma
@@ -101,14 +107,19 @@ def predict(trace: LaunchTrace, code: Code, gpu: Gpu) -> Prediction:
     rounds = -(-busiest // max(resident, 1))
 
     multiply_adds = trace.multiply_adds / 32 / trace.blocks  # warp instructions of a block
-    products, tensor_cycles = _tensor(trace, gpu)
+    products, tensor_cycles, operand_bytes = _tensor(trace, gpu)
     arithmetic = products or multiply_adds
     instructions = _instructions(trace, code, warps, arithmetic)
     turns = arithmetic / warps / code.loop.arithmetic if code.loop and code.loop.arithmetic else 0
+
+    def of_loop(*names: str) -> float:
+        return warps * turns * code.loop.count(*names) if code.loop else 0
+
     alone = turns * code.loop.stall if code.loop else 0
     per_block = {
-        "FFMA issue": multiply_adds / _FP32,
-        "shared-memory pipe": _wavefronts(trace) / _WAVEFRONTS,
+        "FP32 lanes": max(multiply_adds, of_loop(*_FP32_NAMES)) / _FP32,
+        "integer lanes": of_loop(*_ALU_NAMES) / _ALU,
+        "shared-memory pipe": _wavefronts(trace) + operand_bytes / _WAVEFRONT_BYTES,
         "issue slots": instructions / _SCHEDULERS,
     }
     cycles = {name: busiest * value + _ENDS for name, value in per_block.items()}
@@ -123,10 +134,10 @@ def predict(trace: LaunchTrace, code: Code, gpu: Gpu) -> Prediction:
     return Prediction(resident, limit, busiest, balance, microseconds)
 
 
-def _tensor(trace: LaunchTrace, gpu: Gpu) -> tuple[float, float]:
-    """Tensor instructions of the warps of a block, and the cycles that they take."""
+def _tensor(trace: LaunchTrace, gpu: Gpu) -> tuple[float, float, float]:
+    """Of a block: its warps' tensor instructions, the cycles they take, the bytes wgmma reads of shared memory."""
     tf32, bf16 = TENSOR_CORES[gpu.capability]
-    products = cycles = 0.0
+    products = cycles = operand_bytes = 0.0
     for name, lanes in trace.calls.items():
         if shape := _SHAPE.match(name):
             kind, m, n, k = shape[1], int(shape[2]), int(shape[3]), int(shape[4])
@@ -135,7 +146,9 @@ def _tensor(trace: LaunchTrace, gpu: Gpu) -> tuple[float, float]:
             rate = (bf16 if k == 16 else tf32) * (_MMA_SHARE if kind == "mma.sync" else 1)
             products += count
             cycles += count / warps * m * n * k / rate
-    return products, cycles
+            if kind == "wgmma":
+                operand_bytes += count / warps * n * k * 4
+    return products, cycles, operand_bytes
 
 
 def _instructions(trace: LaunchTrace, code: Code, warps: int, arithmetic: float) -> float:

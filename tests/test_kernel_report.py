@@ -90,16 +90,16 @@ def test_a_kernel_of_multiply_adds_alone_takes_their_time():
     """132 multiprocessors, ten blocks each, 128 multiply-adds a cycle."""
     per_block = 128 * 100_000
     found = model.predict(launch(1320, per_block), code(), GPU)
-    assert found.microseconds["FFMA issue"] == pytest.approx((10 * 100_000 + 1500) / 1980)
+    assert found.microseconds["FP32 lanes"] == pytest.approx((10 * 100_000 + 1500) / 1980)
     assert found.binding == "issue slots"  # 545 instructions for 512
-    assert found.total == pytest.approx(found.microseconds["FFMA issue"] * 545 / 512, rel=0.01)
+    assert found.total == pytest.approx(found.microseconds["FP32 lanes"] * 545 / 512, rel=0.01)
     assert found.balance == 1
 
 
 def test_one_block_too_many_is_a_turn_more():
     even, odd = (model.predict(launch(grid, 10**7), code(), GPU) for grid in (132, 133))
     assert (even.busiest, odd.busiest) == (1, 2)
-    assert odd.microseconds["FFMA issue"] > 1.9 * even.microseconds["FFMA issue"]
+    assert odd.microseconds["FP32 lanes"] > 1.9 * even.microseconds["FP32 lanes"]
     assert even.binding == "latency of few warps"  # a warp a scheduler needs 600 cycles for 545 instructions
 
 
@@ -123,6 +123,7 @@ def test_products_of_matrices():
     assert found.microseconds["tensor cores"] == pytest.approx((1000 / 0.62 + 1500) / 1830)
     group = model.predict(launch(132, 0, calls={"wgmma m64n64k8": 4 * 32 * 1000}), code(), GPU)
     assert group.microseconds["tensor cores"] == pytest.approx((32 * 1000 + 1500) / 1830)
+    assert group.microseconds["shared-memory pipe"] == pytest.approx((16 * 1000 + 1500) / 1980)
 
 
 @pytest.mark.parametrize(
