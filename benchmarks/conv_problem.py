@@ -15,6 +15,7 @@ from gzkern.cpu import conv2d as oracle
 from gzkern.cpu import maxpool2d, relu
 from gzkern.device import Device
 from gzkern.errors import InputError
+from gzkern.models.network import empty_network
 from gzkern.shapes import (
     BACKWARD_DATA,
     BACKWARD_WEIGHTS,
@@ -22,27 +23,17 @@ from gzkern.shapes import (
     VIEWS,
     Conv2dSizes,
     conv2d_work,
-    conv_extent,
-    patch_extent,
-    pool_extent,
 )
 
 PASSES = (FORWARD, BACKWARD_DATA, BACKWARD_WEIGHTS)
 LAYERS = ("conv1", "conv2", "conv3", "conv4")
-_FORMS = ("pool", "pool", "relu", "pool")
 _DISTINCT = 512  # images; a larger batch repeats them
 
 
 def published(layer: str, batch: int) -> tuple[Conv2dSizes, str]:
     """The sizes of a layer of the published network for so many images of 16 views, and its form."""
-    config = load_config("paper")
-    C, extent = 3, patch_extent(config.data.target)
-    for name, form, filters, size in zip(LAYERS, _FORMS, config.model.filters, config.model.filter_sizes, strict=True):
-        if name == layer:
-            return Conv2dSizes(C, extent, extent, VIEWS * batch, size, size, filters), form
-        extent = conv_extent(extent, size)
-        C, extent = filters, pool_extent(extent) if form == "pool" else extent
-    raise KeyError(layer)
+    convolutions = {each.name: each for each in empty_network(load_config("paper"), "cpu").convolutions}
+    return convolutions[layer].sizes(VIEWS * batch), convolutions[layer].form
 
 
 def small(sizes: Conv2dSizes) -> Conv2dSizes:

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from . import __version__, cache, environment
-from .cuda import device, nvrtc, source
+from .config import load_config
+from .cuda import conv2d, device, nvrtc, source
+from .cuda.conv2d import PRECISIONS
+from .emulator.backend import LIMITS
 from .errors import GzkernError, InputError
+from .models.network import empty_network
+from .shapes import BACKWARD_DATA, VIEWS
+
+BATCHES = (16, 256)
+"""Of images: as published, and large."""
 
 _CUPY = ("cupy-cuda13x", "cupy-cuda12x", "cupy")
 
@@ -24,6 +34,7 @@ def describe() -> dict[str, Any]:
         "nvrtc": _nvrtc(),
         "devices": {"cpu": _cpu(), "emulated": _emulated(), "cuda": _cuda()},
         "kernels": _kernels(),
+        "convolutions": _convolutions(),
         "cache": _cache(),
     }
 
@@ -43,8 +54,33 @@ def render(info: dict[str, Any]) -> str:
         "",
         f"kernels   {info['kernels']['folder']}: {info['kernels']['kernels']} in {info['kernels']['files']} files",
         f"cache     {info['cache']}",
+        "",
+        *_choices(info["convolutions"]),
     ]
     return "\n".join(lines)
+
+
+def _choices(convolutions: dict[str, Any]) -> list[str]:
+    """The versions by layer and pass, a column a precision; two where they differ by batch."""
+    cells: dict[tuple[str, str], dict[str, list[str]]] = {}
+    for row in convolutions["choices"]:
+        versions = cells.setdefault((row["layer"], row["pass"]), {}).setdefault(row["precision"], [])
+        version = row["version"] if row["computed_in"] == row["precision"] else row["computed_in"]
+        if version not in versions:
+            versions.append(version)
+    batches = " and ".join(map(str, BATCHES))
+    return [
+        f"versions that {convolutions['device']} takes for the published network's convolutions, at batch {batches}:",
+        _line("", PRECISIONS),
+        *(
+            _line(f"{layer} {name}", [", ".join(row.get(precision, [])) for precision in PRECISIONS])
+            for (layer, name), row in cells.items()
+        ),
+    ]
+
+
+def _line(title: str, cells: Sequence[str]) -> str:
+    return f"{title:24}{''.join(f'{cell:16}' for cell in cells)}".rstrip()
 
 
 def _gpu(number: int, gpu: dict[str, Any]) -> str:
@@ -99,6 +135,39 @@ def _kernels() -> dict[str, Any]:
         "files": len(stems),
         "kernels": sum(len(source.load(stem).kernels) for stem in stems),
     }
+
+
+def _convolutions() -> dict[str, Any]:
+    """What computes each pass of the published network's convolutions, on the first GPU, else the emulated device.
+
+    A choice has the version and its tile (None where it takes every size), and the precision that it computes in.
+    """
+    if device.missing():
+        name, limits = "the emulated device, like an H100,", LIMITS
+    else:
+        name, limits = "cuda:0", device.backend(0).limits
+    choices = []
+    for layer in empty_network(load_config("paper"), "cpu").convolutions:
+        for pass_name, compiled in conv2d.COMPILED.items():
+            if layer.C == 3 and pass_name == BACKWARD_DATA:
+                continue  # nothing asks for the gradient of the images
+            precisions = {"fp32"}.union(*(module.KERNELS for module in compiled.values()))
+            for precision in (each for each in PRECISIONS if each in precisions):
+                for batch in BATCHES:
+                    sizes = layer.sizes(VIEWS * batch)
+                    choice = conv2d.choose(pass_name, sizes, layer.form, limits, precision)
+                    choices.append(
+                        {
+                            "layer": layer.name,
+                            "pass": pass_name,
+                            "batch": batch,
+                            "precision": precision,
+                            "version": choice.version,
+                            "computed_in": choice.precision,
+                            "tile": None if choice.tile is None else asdict(choice.tile),
+                        }
+                    )
+    return {"device": name, "choices": choices}
 
 
 def _cache() -> str:

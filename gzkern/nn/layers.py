@@ -10,7 +10,7 @@ from ..mask import Mask
 from ..ops.conv2d import conv2d
 from ..ops.dense import dense
 from ..ops.dropout import dropout
-from ..shapes import conv2d_macs, conv_extent, dense_macs, pool_extent
+from ..shapes import Conv2dSizes, conv2d_macs, conv_extent, dense_macs, pool_extent
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,15 @@ class Convolution:
             Parameter(f"{self.name}.weight", (self.C, size, size, self.K), fan_in, self.std),
             Parameter(f"{self.name}.bias", (self.K, self.conv_extent, self.conv_extent), fan_in, constant=0.1),
         )
+
+    @property
+    def form(self) -> str:
+        """What follows the sums: "relu" or "pool"."""
+        return "pool" if self.pool else "relu"
+
+    def sizes(self, N: int) -> Conv2dSizes:
+        """The extents for so many images times views."""
+        return Conv2dSizes(self.C, self.extent, self.extent, N, self.filter_size, self.filter_size, self.K)
 
     def macs(self, N: int) -> int:
         """Multiply-adds of a forward pass."""
