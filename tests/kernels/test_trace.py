@@ -121,6 +121,14 @@ def test_asynchronous_copies(valid, requests, sectors, ideal):
     assert launch.total("bytes", "global", "copy") == 32 * valid
 
 
+def test_copies_of_nothing_take_their_turn():
+    """Sixteen lanes a turn, each half a sector: not the lanes of two turns together."""
+    launch = trace("traced_turns", floats(), floats(), np.uint32(4))
+    assert costs(launch, "global", "copy") == (4, 4 * 16, 4 * 8)
+    assert launch.total("lanes", "global", "copy") == 4 * 16
+    assert costs(launch, "shared", "copy") == (4, 16, 16)
+
+
 @pytest.mark.parametrize(("stride", "wavefronts"), [(8, 4), (64, 32), (40, 4)])
 def test_matrices_are_loads_and_products_are_not(stride, wavefronts):
     launch = trace("traced_matrices", floats(), np.uint32(stride))

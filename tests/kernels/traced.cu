@@ -53,6 +53,16 @@ extern "C" __global__ void traced_copy(const float* x, float* y, unsigned valid)
   y[threadIdx.x] = tile[threadIdx.x];
 }
 
+// Even lanes copy in even turns, odd ones in odd turns; the others write zeros.
+extern "C" __global__ void traced_turns(const float* x, float* y, unsigned turns) {
+  __shared__ __align__(16) float tile[128];
+  for (unsigned turn = 0; turn < turns; ++turn)
+    copy_async<16>(tile + 4 * threadIdx.x, x + 128 * turn + 4 * threadIdx.x, (threadIdx.x + turn) % 2 ? 0 : 16);
+  commit_async();
+  wait_async<0>();
+  y[threadIdx.x] = tile[threadIdx.x];
+}
+
 extern "C" __global__ void traced_matrices(float* y, unsigned stride) {
   __shared__ __align__(16) unsigned short tile[64 * 32];
   unsigned a[4], b[2] = {};

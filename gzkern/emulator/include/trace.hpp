@@ -1,10 +1,11 @@
 // The memory trace: what each line of a kernel asks of global and of shared memory, and what that costs a GPU.
 //
-// g++ compiles a kernel as for ThreadSanitizer, which puts a call before every access; the calls come here. Accesses to
-// stacks, constants and the emulator's own memory are dropped. The others are put together to the requests of warps: what the
-// lanes of a warp do at the same site (the path of calls, each by its return address) for the same time since the last
-// barrier is one request. Global memory is the arrays of the launch, each aligned as a GPU's allocations are. Lanes that leave out an access in one turn of a loop are thus put together with the next turn
-// of the others. A load of what the thread has just loaded is left out: a compiler keeps that in a register.
+// g++ compiles a kernel as for ThreadSanitizer, which puts a call before every access; the calls come here. Global memory
+// is the arrays of the launch, each aligned as a GPU's allocations are; accesses to stacks, constants and the emulator's
+// own memory are dropped. The others are put together to the requests of warps: what the lanes of a warp do at one site,
+// which is a path of calls, each by its return address, for the same time since the last barrier. Lanes that leave out an
+// access in one turn of a loop are thus put together with the next turn of the others. A load of what the thread has
+// loaded just before is left out: a compiler keeps that in a register.
 //
 //   global    a request costs the sectors of 32 bytes that it touches; at best as many as its distinct bytes fill
 //   shared    a request costs wavefronts: lanes whose accesses make up 128 bytes go at once (32 of up to 4 bytes, 16 of
@@ -172,17 +173,20 @@ EMULATION_UNSEEN inline void count_wavefronts(Site& site, const Request& request
 }
 
 EMULATION_UNSEEN inline void finish(Site& site, Request& request) {
-  if (request.lanes == 0) return;
-  site.requests++;
+  unsigned lanes = 0;
   for (unsigned lane = 0; lane < WARP; lane++) {
-    if (!(request.lanes >> lane & 1)) continue;
-    site.lanes++;
+    if (!(request.lanes >> lane & 1) || request.bytes[lane] == 0) continue;
+    lanes++;
     site.bytes += request.bytes[lane];
   }
-  if (site.array == SHARED)
-    count_wavefronts(site, request);
-  else
-    count_sectors(site, request);
+  if (lanes > 0) {
+    site.requests++;
+    site.lanes += lanes;
+    if (site.array == SHARED)
+      count_wavefronts(site, request);
+    else
+      count_sectors(site, request);
+  }
   request.lanes = 0;
 }
 
@@ -198,7 +202,7 @@ EMULATION_UNSEEN inline Site* find_site(unsigned array, Kind kind, unsigned widt
   for (unsigned slot = hash >> 40 & (SLOTS - 1);; slot = (slot + 1) & (SLOTS - 1)) {
     Site*& site = tracer.sites[slot];
     if (!site) {
-      if (emulation_trace.count == MOST_SITES) here().block->fail("too many sites to trace");
+      if (emulation_trace.count == MOST_SITES) here().block->fail("more than %u places to trace", MOST_SITES);
       site = static_cast<Site*>(calloc(1, sizeof *site));
       memcpy(site->path, path, sizeof path);
       site->array = array;
@@ -212,7 +216,7 @@ EMULATION_UNSEEN inline Site* find_site(unsigned array, Kind kind, unsigned widt
   }
 }
 
-// An access of this thread: `width` bytes are asked for, `bytes` of them moved.
+// An access of this thread: `width` bytes are asked for, `bytes` of them moved; none by a lane that only takes its turn.
 EMULATION_UNSEEN inline void note(const void* address, unsigned bytes, unsigned width, Kind kind, void* frame) {
   const Worker* const worker = tracer.worker;
   unsigned array = SHARED;
@@ -266,6 +270,8 @@ EMULATION_UNSEEN inline void begin_trace(const Launch& launch) {
     free(site);
     site = nullptr;
   }
+  tracer.loaded.clear();
+  tracer.stored.clear();
   emulation_trace = {};
   emulation_trace.image = __ehdr_start;
 }
@@ -308,7 +314,7 @@ EMULATION_UNSEEN __attribute__((noinline)) inline void note_shared_read(const vo
 }
 
 EMULATION_UNSEEN __attribute__((noinline)) inline void note_copy(const Copy& copy) {
-  if (copy.valid > 0) note(copy.from, copy.valid, copy.bytes, Kind::copy, __builtin_frame_address(0));
+  note(copy.from, copy.valid, copy.bytes, Kind::copy, __builtin_frame_address(0));
   note(copy.to, copy.bytes, copy.bytes, Kind::copy, __builtin_frame_address(0));
 }
 
