@@ -141,7 +141,7 @@ def run(
         try:
             rows.extend(rows_of(problem, here, baselines))
         except Exception as error:  # of one problem; the others still count
-            rows.append(_row(problem, here, error=f"{type(error).__name__}: {error}"))
+            rows.append(_row(problem, here, error=f"{title(problem)}: {type(error).__name__}: {error}"))
         if path:
             write_rows(path, rows, here.facts)
     print_table(rows, COLUMNS)

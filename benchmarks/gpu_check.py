@@ -1,4 +1,4 @@
-"""Everything that needs a real GPU, in one command: correctness first, then the sanitizers, then the benchmarks.
+"""Everything that needs a real GPU, in one command: correctness first, then the kernels' speed, then the rest.
 
 python -m benchmarks.gpu_check --out DIR --minutes M
 
@@ -42,8 +42,8 @@ class Item:
     needs: str | None = None
 
 
-def items(out: Path) -> Iterator[Item]:
-    """The whole check, most telling first."""
+def items(out: Path, minutes: float) -> Iterator[Item]:
+    """The whole check, most telling first; the benchmarks of kernels end themselves, after shares of the minutes."""
     python = sys.executable
 
     def tests(name: str, *selection: str) -> Item:
@@ -54,6 +54,10 @@ def items(out: Path) -> Iterator[Item]:
     yield Item("warmup", (python, "-m", "gzkern", "warmup", "--device", "cuda"))
     yield tests("kernels", "tests/kernels")
     yield tests("network", "tests/test_golden_run.py", "tests/test_kernel_devices.py", "tests/test_cuda_device.py")
+    for name, share in (("conv", 0.4), ("ops", 0.1)):
+        rows = ("--json", str(out / f"{name}_cuda.json"), "--minutes", f"{share * minutes:.3g}")
+        png = ("--png", str(out / "conv_cuda.png")) if name == "conv" else ()
+        yield Item(name, (python, "-m", f"benchmarks.{name}", "--device", "cuda", *rows, *png))
     sanitizer = shutil.which("compute-sanitizer")
     lacking = None if sanitizer else "compute-sanitizer is not on the PATH; it comes with the CUDA toolkit"
     for tool in SANITIZERS:
@@ -116,7 +120,7 @@ def main(arguments: list[str] | None = None) -> int:
     earlier = _earlier(path, identity["sources"])
     deadline = time.monotonic() + 60 * options.minutes
     results: list[dict[str, Any]] = []
-    for item in items(out):
+    for item in items(out, options.minutes):
         result = earlier.get(item.name)
         left = deadline - time.monotonic()
         if result is None and left > 0:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.report import rewrite
 from gzkern.cuda import source
 
 ROOT = Path(__file__).parents[1]
@@ -29,12 +30,7 @@ def main() -> int:
     if emulated is None or reason:
         print(f"benchmarks.kernel_table: {reason}; run make test-all", file=sys.stderr)
         return 2
-    readme = ROOT / "README.md"
-    text = readme.read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    table = render(emulated, _read(RESULTS / "kernels_cuda.json"))
-    readme.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}", encoding="utf-8")
+    rewrite(ROOT / "README.md", BEGIN, END, render(emulated, _read(RESULTS / "kernels_cuda.json")))
     return 0
 
 

@@ -41,6 +41,13 @@ def write_json(path: str | Path, rows: Sequence[dict[str, Any]], facts: dict[str
     Path(path).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 
+def rewrite(path: Path, begin: str, end: str, text: str) -> None:
+    """Replace what stands between two marks of a file."""
+    before, _, rest = path.read_text(encoding="utf-8").partition(begin)
+    _, _, after = rest.partition(end)
+    path.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
+
+
 def machine() -> dict[str, Any]:
     """When, where and by which command something is measured."""
     program = Path(sys.argv[0])

@@ -7,6 +7,7 @@ that the tests themselves would run.
 
 import re
 import sys
+import time
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -101,7 +102,7 @@ class Module:
 
     def load(self, image):
         assert type(image) is bytes
-        name, _, tile = image.decode().partition("#")
+        name, _, tile = image.rstrip(b"\0").decode().partition("#")
         self.tile = tuple(map(int, tile.split(","))) if tile else ()
         path = Path(name)
         self.file = path.stem if path.parent.name == "kernels" and not path.is_absolute() else path
@@ -130,6 +131,22 @@ ATTRIBUTES = (
     "MaxSharedMemoryPerBlockOptin",
 )
 PRETENDED = {"MultiProcessorCount": 132, "MaxSharedMemoryPerBlockOptin": 227 << 10}
+
+
+class Event:
+    """Time passes at the rate of the host's clock."""
+
+    def record(self):
+        self.seconds = time.perf_counter()
+
+    def synchronize(self):
+        assert self.seconds
+
+
+def get_elapsed_time(start, stop):
+    return 1e3 * (stop.seconds - start.seconds)
+
+
 runtime = namespace(
     "cupy.cuda.runtime",
     CUDARuntimeError=type("CUDARuntimeError", (RuntimeError,), {}),
@@ -167,6 +184,9 @@ cuda = namespace(
     function=function,
     Device=Device,
     set_allocator=lambda allocator: None,
+    Event=Event,
+    get_elapsed_time=get_elapsed_time,
+    get_current_stream=lambda: SimpleNamespace(ptr=0),
 )
 namespace("cupy", __version__="14", cuda=cuda, ndarray=ndarray, empty=empty, asarray=asarray, asnumpy=asnumpy)
 gzkern.cuda.device.driver_version = lambda: (13, 0)

@@ -15,7 +15,7 @@ def run(monkeypatch, tmp_path):
     monkeypatch.setattr(gpu_check, "missing", lambda: None)
 
     def run(items, minutes=1.0):
-        monkeypatch.setattr(gpu_check, "items", lambda out: iter(items))
+        monkeypatch.setattr(gpu_check, "items", lambda out, minutes: iter(items))
         code = gpu_check.main(["--out", str(tmp_path / "check"), "--minutes", str(minutes)])
         document = json.loads((tmp_path / "check" / "gpu_check.json").read_text())
         return {item["name"]: item for item in document["items"]}, code
@@ -66,12 +66,15 @@ def test_without_a_gpu_it_says_so(capsys, monkeypatch, tmp_path):
     assert not (tmp_path / "check").exists()
 
 
-def test_the_items_begin_with_the_kernels_and_end_with_the_benchmarks(tmp_path):
-    names = [item.name for item in gpu_check.items(tmp_path)]
-    assert names[:4] == ["info", "warmup", "kernels", "network"]
-    assert names[4:8] == [f"sanitizer_{tool}" for tool in ("memcheck", "racecheck", "initcheck", "synccheck")]
-    assert names[8:] == ["train_step", "train_step_against_torch"]
-    for item in gpu_check.items(tmp_path):
+def test_the_items_begin_with_the_kernels_and_end_with_the_network(tmp_path):
+    items = {item.name: item for item in gpu_check.items(tmp_path, minutes=30)}
+    names = list(items)
+    assert names[:6] == ["info", "warmup", "kernels", "network", "conv", "ops"]
+    assert names[6:10] == [f"sanitizer_{tool}" for tool in ("memcheck", "racecheck", "initcheck", "synccheck")]
+    assert names[10:] == ["train_step", "train_step_against_torch"]
+    assert items["conv"].command[-4:] == ("--minutes", "12", "--png", str(tmp_path / "conv_cuda.png"))
+    assert items["ops"].command[-2:] == ("--minutes", "3")
+    for item in items.values():
         for argument in item.command:
             if argument.startswith("tests/"):
                 assert (gpu_check.ROOT / argument).exists(), argument
