@@ -20,14 +20,16 @@
 #include "include/async_copy.cuh"
 #include "include/conv2d_form.cuh"
 #include "include/float4.cuh"
+#include "include/opaque.cuh"
 #include "include/padded.cuh"
 
 #ifndef TILE  // template arguments; the binding gives those of a layer: here the second of the published network
-#define TILE 5, 5, POOL, 20, 2, 32, 32, 1, 2, 4, 6, 1
+#define TILE 5, 5, POOL, 20, 2, 32, 16, 2, 2, 8, 6, 1
 #endif
 
 template <unsigned R_, unsigned S_, unsigned FORM_, unsigned W_, unsigned CHANNELS_, unsigned BLOCK_CHANNELS_,
-          unsigned BLOCK_N_, unsigned ROWS_, unsigned SPLITS_, unsigned FILTERS_, unsigned PATCH_ROWS_, unsigned BLOCKS_>
+          unsigned BLOCK_N_, unsigned ROWS_, unsigned SPLITS_, unsigned FILTERS_, unsigned PATCH_ROWS_,
+          unsigned BLOCKS_>
 struct Tile {
   static constexpr unsigned R = R_, S = S_, FORM = FORM_, W = W_, Q = W - S + 1;
   static constexpr unsigned CHANNELS = CHANNELS_, BLOCK_CHANNELS = BLOCK_CHANNELS_, BLOCK_N = BLOCK_N_, ROWS = ROWS_;
@@ -35,13 +37,15 @@ struct Tile {
   static constexpr unsigned PATCH_ROWS = PATCH_ROWS_;              // of dz, the most that a block needs
   static constexpr unsigned BLOCKS = BLOCKS_;                      // at once on a multiprocessor
 
-  static constexpr unsigned LANES = BLOCK_N / 4, GROUP = LANES * (BLOCK_CHANNELS / CHANNELS);  // threads of a split, row
+  static constexpr unsigned LANES = BLOCK_N / 4,
+                            GROUP = LANES * (BLOCK_CHANNELS / CHANNELS);  // threads of a split, row
   static constexpr unsigned THREADS = GROUP * SPLITS * ROWS;
 
   // A cell is what one element of the gradient tells of dz: a position, or by POOL a window.
   static constexpr unsigned UNIT = FORM == POOL ? 2 : 1;
   static constexpr unsigned CELL_ROWS = PATCH_ROWS / UNIT, CELL_COLUMNS = (Q + UNIT - 1) / UNIT;
-  static constexpr unsigned CELLS = FILTERS * CELL_ROWS * CELL_COLUMNS, PIECES = (CELLS * LANES + THREADS - 1) / THREADS;
+  static constexpr unsigned CELLS = FILTERS * CELL_ROWS * CELL_COLUMNS,
+                            PIECES = (CELLS * LANES + THREADS - 1) / THREADS;
 
   // Floats, of a filter. Splits of a warp read dz from different banks; neighbouring filters and channels, which come by
   // one copy each, go to different banks too.
@@ -57,7 +61,6 @@ struct Tile {
   static_assert(CHANNELS == 1 || CHANNELS == 2 || CHANNELS % 4 == 0, "weights of a thread are whole loads");
   static_assert(BLOCK_CHANNELS % CHANNELS == 0 && BLOCK_N % 4 == 0 && FILTERS % SPLITS == 0, "equal shares");
   static_assert(GROUP * SPLITS % 32 == 0, "a warp has one row");
-  static_assert(THREADS % (FILTERS * BLOCK_CHANNELS) == 0, "a thread copies weights of one filter and channel");
   static_assert(PATCH_ROWS % UNIT == 0, "cells are whole");
 };
 
@@ -76,10 +79,10 @@ struct Block {
   unsigned c, h, n;
   unsigned p, p_end, r, r_end;
 
-  __device__ __forceinline__ explicit Block(const Layer& layer) {
-    const unsigned images = (layer.N + T::BLOCK_N - 1) / T::BLOCK_N, middle = gridDim.y / 2, y = blockIdx.y;
-    n = blockIdx.x % images * T::BLOCK_N;
-    c = blockIdx.x / images * T::BLOCK_CHANNELS;
+  __device__ __forceinline__ Block(const Layer& layer, unsigned x, unsigned y) {
+    const unsigned images = (layer.N + T::BLOCK_N - 1) / T::BLOCK_N, middle = gridDim.y / 2;
+    n = x % images * T::BLOCK_N;
+    c = x / images * T::BLOCK_CHANNELS;
     h = (y % 2 ? middle - (y + 1) / 2 : middle + y / 2) * T::ROWS;
     const unsigned end = min(h + T::ROWS, layer.H);
     p = h < T::R ? 0 : (h - (T::R - 1)) / T::UNIT * T::UNIT;
@@ -97,7 +100,8 @@ struct Piece {
   // dz of a position: by POOL, `corner` of the window.
   __device__ __forceinline__ float4 dz(unsigned corner) const {
     if constexpr (T::FORM == RELU)
-      return make_float4(y.x <= 0 ? 0.0f : dy.x, y.y <= 0 ? 0.0f : dy.y, y.z <= 0 ? 0.0f : dy.z, y.w <= 0 ? 0.0f : dy.w);
+      return make_float4(y.x <= 0 ? 0.0f : dy.x, y.y <= 0 ? 0.0f : dy.y, y.z <= 0 ? 0.0f : dy.z,
+                         y.w <= 0 ? 0.0f : dy.w);
     if constexpr (T::FORM == POOL) {
       const unsigned bit = 1u << corner;
       return make_float4(code & bit ? dy.x : 0.0f, code & bit << 8 ? dy.y : 0.0f, code & bit << 16 ? dy.z : 0.0f,
@@ -127,71 +131,66 @@ __device__ __forceinline__ void find_cells(Cell* cells, const Layer& layer, cons
 
 // The gradient on its way to dz: a thread copies some cells of each stage, always of the same four images.
 struct Gradient {
-  const float* gradient;  // of the next stage
+  const float* gradient;
   const char* kept;
-  unsigned stage;  // elements
-  const Cell* cells;
-  float *raw, *raw_kept;  // what was copied, a thread's pieces THREADS apart
+  unsigned at, stage;  // elements: where the next stage begins for this thread, and how many a stage has
 
   static constexpr unsigned KEPT_BYTES = T::FORM == RELU ? 16 : 4;  // of a piece
   static constexpr unsigned RAW = T::CELLS * T::LANES * 4;          // floats
-  static constexpr unsigned RAW_KEPT = T::FORM == PLAIN ? 0 : RAW * KEPT_BYTES / 16;
 
-  __device__ __forceinline__ Gradient(const Layer& layer, const Block& block, const Cell* cells, float* raw)
-      : stage(T::FILTERS * ((layer.P + T::UNIT - 1) / T::UNIT) * T::CELL_COLUMNS * layer.N),
-        cells(cells + threadIdx.x / T::LANES),
-        raw(raw + threadIdx.x * 4),
-        raw_kept(raw + RAW + threadIdx.x * (KEPT_BYTES / 4)) {
-    const unsigned n = min(block.n + threadIdx.x % T::LANES * 4, layer.N - 4);
-    gradient = layer.gradient + n;
-    kept = static_cast<const char*>(layer.kept) + n * (KEPT_BYTES / 4);
-  }
+  __device__ __forceinline__ Gradient(const Layer& layer, const Block& block)
+      : gradient(layer.gradient),
+        kept(static_cast<const char*>(layer.kept)),
+        at(min(block.n + threadIdx.x % T::LANES * 4, layer.N - 4)),
+        stage(T::FILTERS * ((layer.P + T::UNIT - 1) / T::UNIT) * T::CELL_COLUMNS * layer.N) {}
 
-  __device__ __forceinline__ Cell cell(unsigned i) const {
+  // The cell of piece i of a thread.
+  static __device__ __forceinline__ Cell cell(const Cell* cells, unsigned i, unsigned thread) {
     constexpr unsigned AT_ONCE = T::THREADS / T::LANES;
-    if ((i + 1) * AT_ONCE > T::CELLS && threadIdx.x / T::LANES + i * AT_ONCE >= T::CELLS) return {NOWHERE, 0};
-    return cells[i * AT_ONCE];
+    const unsigned index = thread / T::LANES + i * AT_ONCE;
+    if ((i + 1) * AT_ONCE > T::CELLS && index >= T::CELLS) return {NOWHERE, 0};
+    return cells[index];
   }
 
-  __device__ __forceinline__ void start(unsigned i, unsigned from) const {
+  // Copies piece i of the next stage to `raw`, where those of a thread are THREADS apart.
+  __device__ __forceinline__ void start(float* raw, unsigned i, unsigned from, unsigned thread) const {
     if (from == NOWHERE) return;
-    copy_async<16>(raw + i * T::THREADS * 4, gradient + from);
+    const unsigned to = thread + i * T::THREADS;
+    copy_async<16>(raw + to * 4, gradient + (at + from));
     if constexpr (T::FORM != PLAIN)
-      copy_async<KEPT_BYTES>(raw_kept + i * T::THREADS * (KEPT_BYTES / 4), kept + from * (KEPT_BYTES / 4));
-  }
-
-  __device__ __forceinline__ void next() {
-    gradient += stage;
-    kept += stage * (KEPT_BYTES / 4);
+      copy_async<KEPT_BYTES>(raw + RAW + to * (KEPT_BYTES / 4),
+                             kept + static_cast<unsigned long long>(at + from) * (KEPT_BYTES / 4));
   }
 
   // The first stage.
-  __device__ __forceinline__ void begin() {
+  __device__ __forceinline__ void begin(float* raw, const Cell* cells) {
 #pragma unroll
-    for (unsigned i = 0; i < T::PIECES; ++i) start(i, cell(i).from);
-    next();
+    for (unsigned i = 0; i < T::PIECES; ++i) start(raw, i, cell(cells, i, threadIdx.x).from, threadIdx.x);
+    at += stage;
   }
 
   // What has come goes to `patches` as dz; copies of the stage after it begin, if there is one.
-  __device__ __forceinline__ void turn(float* patches, bool more) {
-    constexpr unsigned AT_ONCE = T::PIECES < 4 ? T::PIECES : 4;
-    float* const to = patches + threadIdx.x % T::LANES * 4;
+  __device__ __forceinline__ void turn(float* patches, float* raw, const Cell* cells, bool more) {
+    constexpr unsigned MOST = T::FORM == RELU ? 2 : 4, AT_ONCE = T::PIECES < MOST ? T::PIECES : MOST;
+    const unsigned thread = opaque(threadIdx.x);
+    float* const to = patches + thread % T::LANES * 4;
 #pragma unroll
     for (unsigned first = 0; first < T::PIECES; first += AT_ONCE) {
       Piece pieces[AT_ONCE];
       Cell found[AT_ONCE];
 #pragma unroll
       for (unsigned i = 0; i < AT_ONCE; ++i) {
-        found[i] = first + i < T::PIECES ? cell(first + i) : Cell{NOWHERE, 0};
+        found[i] = first + i < T::PIECES ? cell(cells, first + i, thread) : Cell{NOWHERE, 0};
         if (found[i].from == NOWHERE) continue;
-        const unsigned at = (first + i) * T::THREADS;
-        pieces[i].dy = load4(raw + at * 4);
-        if constexpr (T::FORM == RELU) pieces[i].y = load4(raw_kept + at * 4);
-        if constexpr (T::FORM == POOL) pieces[i].code = __float_as_uint(raw_kept[at]);
+        const float* piece = raw + (thread + (first + i) * T::THREADS) * 4;
+        const float* piece_kept = raw + RAW + (thread + (first + i) * T::THREADS) * (KEPT_BYTES / 4);
+        pieces[i].dy = load4(piece);
+        if constexpr (T::FORM == RELU) pieces[i].y = load4(piece_kept);
+        if constexpr (T::FORM == POOL) pieces[i].code = __float_as_uint(*piece_kept);
       }
 #pragma unroll
       for (unsigned i = 0; i < AT_ONCE; ++i)
-        if (more) start(first + i, found[i].from);
+        if (more) start(raw, first + i, found[i].from, thread);
 #pragma unroll
       for (unsigned i = 0; i < AT_ONCE; ++i) {
         if (found[i].from == NOWHERE) continue;
@@ -200,33 +199,47 @@ struct Gradient {
           store4(to + found[i].to + corner / 2 * T::LINE + corner % 2 * T::BLOCK_N, pieces[i].dz(corner));
       }
     }
-    next();
+    at += stage;
   }
 };
 
-// Weights of a stage go to shared memory channels innermost: a thread copies one filter and channel, some of the taps.
+// Weights of a stage go to shared memory channels innermost: a thread copies one channel, some of the filters and taps.
 struct Weights {
-  const float* weight;  // of the next stage
-  unsigned to, tap, end;
-  unsigned K;
+  const float* weight;
+  unsigned K, at;     // where the thread's next stage begins
+  unsigned tap, end;  // the first of the block's taps, and behind the last
 
-  static constexpr unsigned PAIRS = T::FILTERS * T::BLOCK_CHANNELS, AT_ONCE = T::THREADS / PAIRS;  // taps at once
+  static constexpr unsigned PAIRS = T::FILTERS * T::BLOCK_CHANNELS, LINE = T::FILTER_LANES * T::BLOCK_CHANNELS;
+  static constexpr unsigned FILTERS = PAIRS > T::THREADS ? PAIRS / T::THREADS : 1;  // of a thread, STEP apart
+  static constexpr unsigned STEP = T::FILTERS / FILTERS, AT_ONCE = T::THREADS * FILTERS / PAIRS;  // taps at once
+  static_assert(T::FILTERS % T::FILTER_LANES == 0 && T::FILTERS % FILTERS == 0 && STEP % T::FILTER_LANES == 0 &&
+                    (FILTERS == 1 || PAIRS % T::THREADS == 0),
+                "a thread copies one channel");
 
-  __device__ __forceinline__ Weights(const Layer& layer, const Block& block) : end(block.r_end * T::S), K(layer.K) {
-    const unsigned pair = threadIdx.x % PAIRS, channel = pair / T::FILTER_LANES % T::BLOCK_CHANNELS;
-    const unsigned filter = pair / (T::FILTER_LANES * T::BLOCK_CHANNELS) * T::FILTER_LANES + pair % T::FILTER_LANES;
-    tap = block.r * T::S + threadIdx.x / PAIRS;
-    weight = layer.weight + (min(block.c + channel, layer.C - 1) * (T::R * T::S) + tap) * K + filter;
-    to = filter * T::WEIGHTS + tap * T::BLOCK_CHANNELS + channel;
+  static __device__ __forceinline__ unsigned channel(unsigned thread) {
+    return thread / T::FILTER_LANES % T::BLOCK_CHANNELS;
+  }
+
+  static __device__ __forceinline__ unsigned filter(unsigned thread) {
+    return thread / LINE % (STEP / T::FILTER_LANES) * T::FILTER_LANES + thread % T::FILTER_LANES;
+  }
+
+  __device__ __forceinline__ Weights(const Layer& layer, const Block& block)
+      : weight(layer.weight), K(layer.K), tap(block.r * T::S), end(block.r_end * T::S) {
+    const unsigned c = min(block.c + channel(threadIdx.x), layer.C - 1);
+    at = (c * (T::R * T::S) + tap + threadIdx.x * FILTERS / PAIRS) * K + filter(threadIdx.x);
   }
 
   __device__ __forceinline__ void start(float* weights) {
-    const float* from = weight;
-    float* at = weights + to;
+    const unsigned thread = opaque(threadIdx.x), first = tap + thread * FILTERS / PAIRS;
+    const float* from = weight + at;
+    float* to = weights + filter(thread) * T::WEIGHTS + first * T::BLOCK_CHANNELS + channel(thread);
+    at += T::FILTERS;
+    if (T::THREADS * FILTERS % PAIRS && thread * FILTERS >= AT_ONCE * PAIRS) return;  // no whole set of pairs is left
 #pragma unroll 4
-    for (unsigned i = tap; i < end; i += AT_ONCE, from += AT_ONCE * K, at += AT_ONCE * T::BLOCK_CHANNELS)
-      copy_async<4>(at, from);
-    weight += T::FILTERS;
+    for (unsigned i = first; i < end; i += AT_ONCE, from += AT_ONCE * K, to += AT_ONCE * T::BLOCK_CHANNELS)
+#pragma unroll
+      for (unsigned f = 0; f < FILTERS; ++f) copy_async<4>(to + f * STEP * T::WEIGHTS, from + f * STEP);
   }
 };
 
@@ -271,32 +284,82 @@ struct Sums {
   }
 };
 
+// What a thread computes: its first channel and image, its row and its split.
+struct Share {
+  unsigned c, h, n, split;
+
+  __device__ __forceinline__ Share(const Block& block, unsigned thread)
+      : c(block.c + thread % T::GROUP / T::LANES * T::CHANNELS),
+        h(block.h + thread / (T::GROUP * T::SPLITS)),
+        n(block.n + thread % T::LANES * 4),
+        split(thread / T::GROUP % T::SPLITS) {}
+};
+
+// Stores the sums, those of the splits added by way of `all`.
+__device__ __forceinline__ void finish(const Layer& layer, const Sums& sums, float* all) {
+  const unsigned thread = opaque(threadIdx.x), N = layer.N, plane = layer.H * T::W * N;
+  const Share mine(Block(layer, opaque(blockIdx.x), opaque(blockIdx.y)), thread);
+  const bool inside = mine.h < layer.H && mine.n < N;
+  float* to = layer.dx + (mine.c * layer.H + mine.h) * T::W * N + mine.n;
+  if constexpr (T::SPLITS == 1) {
+#pragma unroll
+    for (unsigned c = 0; c < T::CHANNELS; ++c, to += plane) {
+      if (!inside || mine.c + c >= layer.C) return;
+#pragma unroll
+      for (unsigned w = 0; w < T::W; ++w) store4(to + w * N, sums.at[c][w]);
+    }
+  } else {
+    constexpr unsigned LINE = T::GROUP * T::ROWS * 4;  // of all threads of a split
+    all += (thread / (T::GROUP * T::SPLITS) * T::GROUP + thread % T::GROUP) * 4;
+#pragma unroll
+    for (unsigned c = 0; c < T::CHANNELS; ++c, to += plane) {
+      __syncthreads();  // what is overwritten has been read
+#pragma unroll
+      for (unsigned w = 0; w < T::W; ++w) store4(all + (mine.split * T::W + w) * LINE, sums.at[c][w]);
+      __syncthreads();
+      if (!inside || mine.c + c >= layer.C) continue;
+#pragma unroll 1
+      for (unsigned w = mine.split; w < T::W; w += T::SPLITS) {
+        float4 sum = load4(all + w * LINE);
+#pragma unroll
+        for (unsigned split = 1; split < T::SPLITS; ++split)
+          multiply_add(sum, 1.0f, load4(all + (split * T::W + w) * LINE));
+        store4(to + w * N, sum);
+      }
+    }
+  }
+}
+
 extern "C" __global__ void __launch_bounds__(T::THREADS, T::BLOCKS)
     conv2d_backward_data_unrolled(const float* __restrict__ weight, const float* __restrict__ gradient,
                                   const void* __restrict__ kept, float* __restrict__ dx, unsigned C, unsigned H,
                                   unsigned N, unsigned K) {
-  extern __shared__ __align__(16) float shared[];  // two stages, each dz, then weights; what copies of the gradient bring
+  extern __shared__ __align__(
+      16) float shared[];  // two stages, each dz, then weights; what copies of the gradient bring
   __shared__ Cell cells[T::CELLS];
   const Layer layer = {weight, gradient, kept, dx, C, H, N, K, H - T::R + 1};
-  const Block block(layer);
-  const unsigned lane = threadIdx.x % T::GROUP, split = threadIdx.x / T::GROUP % T::SPLITS;
-  const unsigned h = block.h + threadIdx.x / (T::GROUP * T::SPLITS);
-  const unsigned c = block.c + lane / T::LANES * T::CHANNELS, n = block.n + lane % T::LANES * 4;
+  const Block block(layer, blockIdx.x, blockIdx.y);
+  const Share mine(block, threadIdx.x);
 
   find_cells(cells, layer, block);
   __syncthreads();
-  Gradient raw(layer, block, cells, shared + 2 * T::STAGE);
+  Gradient next(layer, block);
   Weights weights(layer, block);
-  raw.begin();
+  float* const raw = shared + 2 * T::STAGE;
+  next.begin(raw, cells);
   commit_async();
   wait_async<0>();
-  raw.turn(shared, T::FILTERS < K);
   weights.start(shared + T::FILTERS * T::PATCH);
+  next.turn(shared, raw, cells, T::FILTERS < K);
   commit_async();
   Sums sums;
   sums.clear();
 
-  const unsigned r_first = h < layer.P ? 0 : h - (layer.P - 1), r_end = h < H ? min(h + 1, T::R) : 0;
+  const unsigned r_first = mine.h < layer.P ? 0 : mine.h - (layer.P - 1),
+                 r_end = mine.h < H ? min(mine.h + 1, T::R) : 0;
+  const unsigned row_at = mine.split * T::PATCH + (mine.h - block.p - r_first) * T::LINE + threadIdx.x % T::LANES * 4;
+  const unsigned taps_at = T::FILTERS * T::PATCH + mine.split * T::WEIGHTS + r_first * T::S * T::BLOCK_CHANNELS +
+                           threadIdx.x % T::GROUP / T::LANES * T::CHANNELS;
   float *stage = shared, *other = shared + T::STAGE;
 #pragma unroll 1
   for (unsigned k = 0; k < K; k += T::FILTERS) {
@@ -304,12 +367,10 @@ extern "C" __global__ void __launch_bounds__(T::THREADS, T::BLOCKS)
     __syncthreads();  // this stage is there, and nobody reads the other one any more
     if (k + T::FILTERS < K) {
       weights.start(other + T::FILTERS * T::PATCH);
-      raw.turn(other, k + 2 * T::FILTERS < K);
+      next.turn(other, raw, cells, k + 2 * T::FILTERS < K);
     }
     commit_async();
-    const float* row = stage + split * T::PATCH + (h - block.p - r_first) * T::LINE + lane % T::LANES * 4;
-    const float* taps = stage + T::FILTERS * T::PATCH + split * T::WEIGHTS + r_first * T::S * T::BLOCK_CHANNELS +
-                        lane / T::LANES * T::CHANNELS;
+    const float *row = stage + row_at, *taps = stage + taps_at;
 #pragma unroll 1
     for (unsigned r = r_first; r < r_end; ++r, row -= T::LINE, taps += T::S * T::BLOCK_CHANNELS) {
 #pragma unroll T::UNROLLED
@@ -320,34 +381,5 @@ extern "C" __global__ void __launch_bounds__(T::THREADS, T::BLOCKS)
     stage = other;
     other = done;
   }
-
-  if constexpr (T::SPLITS == 1) {
-    if (h >= H || n >= N) return;
-#pragma unroll
-    for (unsigned channel = 0; channel < T::CHANNELS; ++channel) {
-      if (c + channel >= C) return;
-      float* to = dx + ((c + channel) * H + h) * T::W * N + n;
-#pragma unroll
-      for (unsigned w = 0; w < T::W; ++w) store4(to + w * N, sums.at[channel][w]);
-    }
-  } else {
-    constexpr unsigned LINE = T::GROUP * T::ROWS * 4;  // of all sums of a split
-    float* const all = shared + (threadIdx.x / (T::GROUP * T::SPLITS) * T::GROUP + lane) * 4;
-#pragma unroll
-    for (unsigned channel = 0; channel < T::CHANNELS; ++channel) {
-      __syncthreads();  // what is overwritten has been read
-#pragma unroll
-      for (unsigned w = 0; w < T::W; ++w) store4(all + (split * T::W + w) * LINE, sums.at[channel][w]);
-      __syncthreads();
-      if (h >= H || n >= N || c + channel >= C) continue;
-      float* to = dx + (((c + channel) * H + h) * T::W + split) * N + n;
-#pragma unroll 1
-      for (unsigned w = split; w < T::W; w += T::SPLITS, to += T::SPLITS * N) {
-        float4 sum = load4(all + w * LINE);
-#pragma unroll
-        for (unsigned s = 1; s < T::SPLITS; ++s) multiply_add(sum, 1.0f, load4(all + (s * T::W + w) * LINE));
-        store4(to, sum);
-      }
-    }
-  }
+  finish(layer, sums, shared);
 }

@@ -15,7 +15,7 @@ from .launch import Geometry, Kernel, Limits, ceil_div, extents, padded, require
 KERNELS = {"fp32": Kernel("conv2d_backward_data_unrolled", "conv2d_backward_data_unrolled")}
 """By precision."""
 
-_WARPS = {248: 8, 168: 12, 128: 16}  # by registers of a thread: warps of a multiprocessor
+_WARPS = {128: 16, 168: 12, 248: 8}  # by registers of a thread: warps of a multiprocessor
 _OTHER_REGISTERS = 48  # than those of sums and weights
 _MOST_COLUMNS = 16  # of a filter: a row of it is unrolled
 NEEDS = (
@@ -69,6 +69,12 @@ class Tile:
     def threads(self) -> int:
         """Of a block."""
         return self.group * self.splits * self.rows
+
+    @property
+    def copied_evenly(self) -> bool:
+        """Whether a thread copies weights of one channel, and all of them as many."""
+        pairs, line = self.filters * self.block_channels, min(self.filters, 8) * self.block_channels
+        return pairs <= self.threads or pairs % self.threads == self.threads % line == 0
 
     @property
     def cell_columns(self) -> int:
@@ -147,20 +153,19 @@ def patch_rows(sizes: Conv2dSizes, form: str, rows: int) -> int:
 
 
 def _candidates(sizes: Conv2dSizes, form: str, limits: Limits) -> Iterator[Tile]:
-    """Tiles that give each quarter of a multiprocessor as many warps, and whose blocks fit on it."""
-    some = product((1, 2, 4), (4, 8, 16), (8, 16, 32), sorted({1, 2, 4, sizes.H}), (1, 2, 4, 8), (1, 2, 4))
-    patches = {rows: patch_rows(sizes, form, rows) for rows in (1, 2, 4, sizes.H)}
+    """Tiles that give each quarter of a multiprocessor as many warps, with the blocks that fit on it at once."""
+    heights = {rows: patch_rows(sizes, form, rows) for rows in (1, 2, 4, sizes.H)}
+    some = product((1, 2, 4), (4, 8, 16), (8, 16, 32), heights, (1, 2, 4, 8), (1, 2, 4, 8))
     for channels, lanes, images, rows, splits, share in some:
-        registers = channels * (4 * sizes.W + sizes.S) + _OTHER_REGISTERS
-        warps = next((_WARPS[most] for most in sorted(_WARPS) if registers <= most), 0)
         one = Tile(sizes.R, sizes.S, int(FORMS[form]), sizes.W, channels, channels * lanes, images, rows, splits,
-                   splits * share, patches[rows], 1)  # fmt: skip
-        blocks = 32 * warps // one.threads
-        if one.threads % 128 or one.group * splits % 32 or not blocks or one.table > _MOST_STATIC:
+                   splits * share, heights[rows], 1)  # fmt: skip
+        if one.threads % 128 or one.group * splits % 32 or not one.copied_evenly or one.table > _MOST_STATIC:
             continue
-        if one.threads % (one.filters * one.block_channels) or one.block_channels >= 2 * max(sizes.C, 4 * channels):
-            continue
-        if blocks * (one.shared + one.table + _RESERVED) <= limits.shared_bytes + _RESERVED:
+        registers = channels * (4 * sizes.W + sizes.S) + _OTHER_REGISTERS
+        warps = next((warps for most, warps in _WARPS.items() if registers <= most), 0)
+        fitting = (limits.shared_bytes + _RESERVED) // (one.shared + one.table + _RESERVED)
+        blocks = min(32 * warps // one.threads, fitting)
+        if blocks and one.block_channels < 2 * max(sizes.C, 4 * channels):
             yield replace(one, blocks=blocks)
 
 
@@ -201,11 +206,11 @@ def _block_cycles(tile: Tile, sizes: Conv2dSizes, h0: int) -> float:
     Q = tile.W - tile.S + 1
 
     loads = Q + tile.S * ceil_div(tile.channels, 4)
-    row = 4 * Q * tile.S * tile.channels + loads + 8
+    row = 4 * Q * tile.S * tile.channels + loads + 6
     copied_rows = min(sizes.R, h0 + tile.rows) - max(0, h0 - sizes.P + 1)
     pieces = ceil_div(tile.cells * tile.lanes, tile.threads)
     weights = ceil_div(copied_rows * tile.S * tile.filters * tile.block_channels, tile.threads)
-    fixed = pieces * {0: 20, 1: 34, 2: 56}[tile.form] + 6 * weights + 60
+    fixed = pieces * {0: 20, 1: 34, 2: 56}[tile.form] + 6 * weights + 100
 
     warps = tile.group * tile.splits // 32  # of a row
     quarters = [0.0] * 4
@@ -216,7 +221,7 @@ def _block_cycles(tile: Tile, sizes: Conv2dSizes, h0: int) -> float:
     wavefronts = share * sum(taps) * warps * (4 * Q + tile.S * (2 if tile.channels < 4 else tile.channels))
     patch = min(sizes.P, h0 + tile.rows) - max(0, h0 - sizes.R + 1)
     traffic = tile.filters * patch / tile.unit * tile.cell_columns * tile.block_images * _item_bytes(tile.form)
-    traffic += copied_rows * tile.S * tile.block_channels * max(32, 4 * tile.filters) * ceil_div(tile.filters, 8)
+    traffic += copied_rows * tile.S * tile.block_channels * max(32, 4 * tile.filters)
     finish = tile.W * tile.channels * (6 if tile.splits == 1 else 2 + 16 / tile.splits) * tile.threads / 128
     return stages * max(issue, wavefronts, traffic / _BYTES_A_CYCLE) + (2500 + 100 * stages) / tile.blocks + finish
 

@@ -27,6 +27,8 @@ THREADS = [
     (Tile(2, 4, RELU, 7, 4, 32, 16, 1, 1, 1, 2, 2), (33, 3, 7, 16, 2, 4, 3)),
     (Tile(5, 5, POOL, 6, 1, 8, 16, 4, 1, 2, 4, 1), (8, 6, 6, 36, 5, 5, 6)),
     (Tile(2, 1, POOL, 1, 8, 32, 8, 8, 4, 8, 8, 1), (40, 8, 1, 12, 2, 1, 16)),
+    (Tile(2, 2, RELU, 3, 2, 8, 16, 2, 2, 16, 3, 1), (9, 5, 3, 20, 2, 2, 32)),  # a thread copies two filters' weights
+    (Tile(2, 3, POOL, 5, 2, 8, 16, 3, 2, 8, 4, 1), (7, 5, 5, 16, 2, 3, 16)),  # some threads copy none
     (Tile(2, 2, PLAIN, 4, 2, 16, 16, 3, 8, 8, 4, 1), (16, 9, 4, 16, 2, 2, 24)),
 ]
 # The published network's layers: their tiles for training steps and prediction; fewer channels and images.
