@@ -8,14 +8,15 @@
 //            dx (C, H, W, N), H = P + R − 1, W = Q + S − 1. N is a multiple of 4, K of FILTERS; a sum has at most 4,096
 //            terms a split.
 // Threads    A thread has a whole row of dx for CHANNELS channels and 4 images. A block has BLOCK_CHANNELS channels ×
-//            BLOCK_N images × ROWS rows, and all of them SPLITS times: splits share out the filters of a stage, and their
-//            sums are added in shared memory in their order. A warp has one row. Grid: x images innermost, then channels;
-//            y rows, from the middle outwards: those at the border have fewer taps, and fill the gaps at the end.
+//            BLOCK_N images × ROWS rows, and all of them SPLITS times: splits share out the filters of a stage, and
+//            their sums are added in shared memory in their order. A warp has one row. Grid: x images innermost, then
+//            channels; y rows, from the middle outwards: those at the border have fewer taps, and fill the gaps at the
+//            end.
 // NaN        every product is one of the formula.
 // Version    the only one. A row of dz is multiplied by a row of a filter without a test or a product too many: each of
-//            its Q positions, one load, goes to S sums of every channel. Rows beyond dz are not in the loop. The gradient
-//            and its code come by asynchronous copies as they are, a pool's windows once, two stages ahead; the thread
-//            that copied them makes dz of them for the next stage.
+//            its Q positions, one load, goes to S sums of every channel. Rows beyond dz are not in the loop. The
+//            gradient and its code come by asynchronous copies as they are, a pool's windows once, two stages ahead;
+//            the thread that copied them makes dz of them for the next stage.
 
 #include "include/async_copy.cuh"
 #include "include/conv2d_form.cuh"
@@ -47,8 +48,8 @@ struct Tile {
   static constexpr unsigned CELLS = FILTERS * CELL_ROWS * CELL_COLUMNS,
                             PIECES = (CELLS * LANES + THREADS - 1) / THREADS;
 
-  // Floats, of a filter. Splits of a warp read dz from different banks; neighbouring filters and channels, which come by
-  // one copy each, go to different banks too.
+  // Floats, of a filter. Splits of a warp read dz from different banks; neighbouring filters and channels, which come
+  // by one copy each, go to different banks too.
   static constexpr unsigned LINE = CELL_COLUMNS * UNIT * BLOCK_N, PATCH = padded(PATCH_ROWS * LINE, BLOCK_N % 32, 32);
   static constexpr unsigned FILTER_LANES = FILTERS < 8 ? FILTERS : 8;
   static constexpr unsigned WEIGHTS = padded(R * S * BLOCK_CHANNELS, 32 / FILTER_LANES % 32, 32);
