@@ -169,7 +169,10 @@ def test_without_a_compiler_for_the_gpu_the_trace_is_there(monkeypatch, capsys, 
 @pytest.mark.gxx
 @pytest.mark.nvrtc
 def test_a_whole_report(capsys):
-    disassembly.require()
+    try:
+        disassembly.require()
+    except InputError as error:  # a machine with a GPU has NVRTC, and need not have nvdisasm
+        pytest.skip(str(error))
     assert kernel_report.main(["relu_forward", "--batch", "1", "--gpu", "H200"]) == 0
     printed = capsys.readouterr().out
     for part in ("relu_forward", "registers", "argument 0", "PREDICTED on H200 SXM, not measured", "bound by"):
