@@ -27,7 +27,8 @@ from gzkern.shapes import (
 
 PASSES = (FORWARD, BACKWARD_DATA, BACKWARD_WEIGHTS)
 LAYERS = ("conv1", "conv2", "conv3", "conv4")
-_DISTINCT = 512  # images; a larger batch repeats them
+DISTINCT = 512
+"""Images that differ; a larger batch repeats them, which saves the host minutes."""
 
 
 def published(layer: str, batch: int) -> tuple[Conv2dSizes, str]:
@@ -42,7 +43,7 @@ def small(sizes: Conv2dSizes) -> Conv2dSizes:
     return Conv2dSizes(min(sizes.C, 4), extent, extent, sizes.N, sizes.R, sizes.S, 16)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=2 * len(LAYERS))
 class Data:
     """Arrays of a layer on the host, in C,H,W,N, drawn when they are asked for."""
 
@@ -91,7 +92,7 @@ class Data:
 
     @cached_property
     def _pooled(self) -> tuple[np.ndarray, np.ndarray]:
-        y, code = maxpool2d.forward(self.activations[..., :_DISTINCT])
+        y, code = maxpool2d.forward(self.activations[..., :DISTINCT])
         return _repeated(y, self._sizes.N), _repeated(code, self._sizes.N)
 
 
@@ -233,14 +234,16 @@ class ConvProblem:
 
     def _expected_dweight(self) -> Iterator[tuple[np.ndarray, Any]]:
         s = self.sizes
+        distinct = DISTINCT if s.N % DISTINCT == 0 else s.N
+        times = s.N // distinct
         for c, k in self.filters:
-            x, dz = self.array("x")[c].astype(np.float64), self._dz(slice(None), k)[0]
+            x, dz = self.array("x")[c, ..., :distinct].astype(np.float64), self._dz(slice(distinct), k)[0]
             exact, squares = np.empty((s.R, s.S)), np.empty((s.R, s.S))
             for r in range(s.R):
                 for q in range(s.S):
                     window = x[r : r + s.P, q : q + s.Q]
-                    exact[r, q] = np.vdot(window, dz)
-                    squares[r, q] = np.vdot(window * window, dz * dz)
+                    exact[r, q] = times * np.vdot(window, dz)
+                    squares[r, q] = times * np.vdot(window * window, dz * dz)
             yield exact, bound(self.precision, s.P * s.Q * s.N, squares, exact)
 
     def _dz(self, images: Any, k: int | None = None) -> np.ndarray:
@@ -257,7 +260,7 @@ class ConvProblem:
 
 def _normal(shape: tuple[int, ...], seed: int) -> np.ndarray:
     """Float32 from a normal distribution; beyond 512 images the same ones again."""
-    distinct = (*shape[:-1], min(shape[-1], _DISTINCT))
+    distinct = (*shape[:-1], min(shape[-1], DISTINCT))
     return _repeated(np.random.default_rng(seed).standard_normal(distinct, np.float32), shape[-1])
 
 

@@ -306,3 +306,15 @@ def test_a_gradient_of_the_weights_is_checked_on_filters_of_both_ends():
     assert problem.check(got) < 1
     got[2, 1, 2, 3] += 1
     assert problem.check(got) > 1
+
+
+@pytest.mark.parametrize("pass_name", ["forward", "backward_data", "backward_weights"])
+@pytest.mark.parametrize("form", ["pool", "relu", "plain"])
+@pytest.mark.parametrize("N", [1024, 528])
+def test_many_images_that_repeat_are_checked_as_all_of_them(N, form, pass_name):
+    from gzkern.device import select
+
+    problem = ConvProblem("conv1", pass_name, form, "fp32", N // 16, Conv2dSizes(2, 5, 4, N, 2, 3, 3))
+    ours = problem.ours(select("cpu"))
+    ours.run()
+    assert problem.check(ours.fetch()) < 1

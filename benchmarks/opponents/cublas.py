@@ -38,7 +38,7 @@ def contenders(problem: Any, device: Device) -> Iterator[Contender]:
     from cupy_backends.cuda.libs import cublas
 
     one, zero = np.ones((), np.float32), np.zeros((), np.float32)
-    host = {"x": problem.arrays["x"], "weight": problem.arrays["weight"], "dz": problem.arrays["dz"]}
+    host = problem.arrays
     (inputs, batch), outputs = host["x"].shape, host["weight"].shape[1]
     # Row-major (rows, columns) is cuBLAS's (columns, rows), so that every product is that of transposed matrices.
     a, b, turn_a, turn_b, shape, terms = {
@@ -48,15 +48,12 @@ def contenders(problem: Any, device: Device) -> Iterator[Contender]:
     }[problem.pass_name]
     left, right = device.asarray(host[a]), device.asarray(host[b])
     result = cupy.empty(shape, np.float32)
-    arrays = (
-        *(left.data.ptr, _FLOAT, left.shape[1], right.data.ptr, _FLOAT, right.shape[1]),
-        *(zero.ctypes.data, result.data.ptr, _FLOAT, shape[1]),
-    )
 
-    def run() -> None:
+    def run() -> None:  # names arrays, not their addresses, so that they live
         cublas.gemmEx(
-            get_cublas_handle(), turn_a, turn_b, shape[1], shape[0], terms, one.ctypes.data, *arrays,
-            cublas.CUBLAS_COMPUTE_32F, _DEFAULT,
+            get_cublas_handle(), turn_a, turn_b, shape[1], shape[0], terms,
+            one.ctypes.data, left.data.ptr, _FLOAT, left.shape[1], right.data.ptr, _FLOAT, right.shape[1],
+            zero.ctypes.data, result.data.ptr, _FLOAT, shape[1], cublas.CUBLAS_COMPUTE_32F, _DEFAULT,
         )  # fmt: skip
 
     def fetch() -> np.ndarray:

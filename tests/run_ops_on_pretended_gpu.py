@@ -1,0 +1,21 @@
+"""``python -m benchmarks.ops`` where CuPy, cuBLAS and cuDNN only pretend, on small layers; in a process of its own."""
+
+import sys
+
+import pretend_cublas  # noqa: F401
+import pretend_cudnn
+
+from benchmarks import op_problem, ops
+from benchmarks.conv_problem import published, small
+from benchmarks.opponents import cudnn
+
+
+def small_layer(layer, batch):
+    sizes, form = published(layer, batch)
+    return small(sizes), form
+
+
+op_problem.published = small_layer
+op_problem._dense_sizes = lambda: [(96, 64, "maxout"), (32, 37, "linear")]
+cudnn.library = pretend_cudnn.Library
+sys.exit(ops.main(sys.argv[1:]))
