@@ -36,7 +36,7 @@ from gzkern.errors import InputError
 from gzkern.shapes import Conv2dSizes, Work, conv2d_work
 
 CONVOLUTIONS = tuple(f"conv2d_{name}" for name in PASSES)
-BLOCKS = 2  # of a launch that are traced
+BLOCKS = 4  # of a launch that are traced
 
 _WRAPPERS = "float4.cuh", "async_copy.cuh", "mma.cuh"
 _MIX = {
