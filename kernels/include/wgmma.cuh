@@ -108,6 +108,6 @@ __device__ __forceinline__ void wgmma_wait() {
 
 __device__ __forceinline__ void fence_async() {
 #ifdef __CUDA_ARCH__
-  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+  WGMMA_ASM("fence.proxy.async.shared::cta;" ::: "memory");
 #endif
 }

@@ -36,7 +36,7 @@ def test_blocks_of_the_network(monkeypatch, inputs, outputs, B, blocks):
         def empty(self, shape, dtype=np.float32):
             return np.empty(shape, dtype)
 
-        def get_function(self, file, kernel):
+        def get_function(self, file, kernel, tile=()):
             return lambda grid, block, arguments, shared: launches.setdefault(kernel, int(np.prod(grid)))
 
     monkeypatch.setattr(launch, "_backend", lambda home: Recorder())

@@ -15,7 +15,6 @@ from gzkern.errors import GzkernError
 pytestmark = pytest.mark.nvrtc
 
 ARCHITECTURES = [
-    "sm_90",
     "sm_90a",
     *(pytest.param(name, marks=pytest.mark.slow) for name in ("sm_80", "sm_100", "sm_120")),
 ]
@@ -43,7 +42,7 @@ def test_every_kernel_compiles(file, architecture, programs):
     assert "warning" not in program.log or file in OF_TESTS, program.log
 
 
-@pytest.mark.parametrize("architecture", ["sm_90", pytest.param("sm_80", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("architecture", ["sm_90a", pytest.param("sm_80", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("file", source.stems())
 def test_resources_are_as_recorded(file, architecture, programs):
     rows = list(kernel_resources.rows_of(programs[file, architecture].result(), architecture))
@@ -56,10 +55,21 @@ def test_resources_are_as_recorded(file, architecture, programs):
     assert not problems, "\n".join(problems)
 
 
+@pytest.mark.slow
+def test_the_network_s_tiles_are_as_recorded():
+    """Without spills, and none costs a resident block."""
+    compiler, recorded = kernel_resources.read()
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        rows = list(pool.map(kernel_resources.tile_row, kernel_resources.network_kernels()))
+    assert [f"{row.kernel} <{row.tile}>" for row in rows if row.spill_stores or row.spill_loads] == []
+    if compiler == kernel_resources.compiler():
+        assert not (problems := kernel_resources.problems(rows, recorded)), "\n".join(problems)
+
+
 def test_no_kernel_is_recorded_that_is_not_there():
     kernels = {name for stem in source.stems() for name in source.load(stem).kernels}
     _, recorded = kernel_resources.read()
-    gone = {kernel for kernel, _ in recorded} - kernels
+    gone = {kernel for kernel, _, _ in recorded} - kernels
     assert not gone, f"no longer in kernels/: {', '.join(sorted(gone))}; run {kernel_resources.UPDATE}"
 
 
@@ -82,7 +92,7 @@ def test_spills_and_lost_blocks_are_found(tmp_path):
     plain, spilling = sorted(kernel_resources.rows_of(program, "sm_90"), key=lambda row: row.kernel)
     assert (spilling.threads, spilling.registers, spilling.blocks) == (1024, 32, 2)
     assert spilling.spill_stores > 0
-    both = {(row.kernel, row.architecture): row for row in (plain, spilling)}
+    both = {(row.kernel, row.tile, row.architecture): row for row in (plain, spilling)}
     assert "spilling on sm_90 spills" in " ".join(kernel_resources.problems([plain, spilling], both))
     assert kernel_resources.problems([plain], both) == []
     more = kernel_resources.Row(**{**vars(plain), "registers": 31})
