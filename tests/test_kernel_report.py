@@ -152,7 +152,7 @@ def test_without_a_compiler_for_the_gpu_the_trace_is_there(monkeypatch, capsys, 
 
     monkeypatch.setattr(disassembly, "require", missing)
     out = tmp_path / "report.json"
-    assert kernel_report.main(["relu_forward", "--batch", "1", "--json", str(out)]) == 0
+    assert kernel_report.main(["relu_forward", "--batch", "1", "--blocks", "2", "--json", str(out)]) == 0
     printed = capsys.readouterr().out
     assert "no prediction: no nvdisasm; pip install nvidia-cuda-nvdisasm" in printed
     assert "µs" not in printed
