@@ -29,23 +29,23 @@ def main(arguments: list[str] | None = None) -> int:
     """Measure, print, write and draw; 1 if a row must not be believed."""
     options = _parse(arguments)
     here = ring(options.device, options.samples, options.minutes)
-    rows, code = run(problems(options), here, options.baseline, options.json)
+    rows, code = run(convolutions(options), here, options.baseline, options.json)
     if options.png:
         draw(rows, here.peaks, options.png)
     return code
 
 
-def problems(options: argparse.Namespace) -> Iterator[ConvProblem]:
+def convolutions(options: argparse.Namespace, plain: tuple[bool, ...] = (False, True)) -> Iterator[ConvProblem]:
     """What was asked for, most telling first: precisions as given, then batches, then what costs the network most."""
     for precision in options.precision:
         for batch in batches_of(options):
-            for plain in (False, True):
+            for is_plain in plain:
                 for pass_name in options.pass_:
                     for layer in sorted(options.layer, key=_BY_COST.index):
                         if _is_computed(layer, pass_name, batch):
                             sizes, form = published(layer, batch)
                             sizes = small(sizes) if options.device == "emulated" else sizes
-                            yield ConvProblem(layer, pass_name, "plain" if plain else form, precision, batch, sizes)
+                            yield ConvProblem(layer, pass_name, "plain" if is_plain else form, precision, batch, sizes)
 
 
 def _is_computed(layer: str, pass_name: str, batch: int) -> bool:
@@ -66,7 +66,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if "cublas" in options.baseline:
         parser.error("baseline cublas: has no convolutions; see python -m benchmarks.ops")
-    if not any(True for _ in problems(options)):
+    if not any(True for _ in convolutions(options)):
         parser.error("nothing to measure: conv1 has no gradient of its data, nor have batches that only predict")
     return options
 

@@ -126,11 +126,29 @@ class ConvProblem:
         """
         if device.name == "cpu" and self.precision != "fp32":
             raise InputError("the CPU computes in fp32 alone")
-        call = Kept(self._on_cpu() if device.name == "cpu" else self._by_kernels(device))
-        return Contender("C,H,W,N", call, lambda: self._sampled(device, call.result))
-
-    def _by_kernels(self, device: Device) -> Any:
+        if device.name == "cpu":
+            return self._contender(device, "C,H,W,N", self._on_cpu())
         from gzkern.cuda import conv2d
+
+        return self.by(device, conv2d, "C,H,W,N")
+
+    def by(self, device: Device, module: Any, plan: str, **how: Any) -> Contender:
+        """This pass by a module that has it, such as ``gzkern.cuda.conv2d``, which is told ``how`` too."""
+        function = getattr(module, {FORWARD: "convolve"}.get(self.pass_name, self.pass_name))
+        arguments = self._on_device(device)
+
+        def call() -> Any:
+            result = function(**arguments, precision=self.precision, **how)
+            return result[0] if self.pass_name == FORWARD else result
+
+        return self._contender(device, plan, call)
+
+    def _contender(self, device: Device, plan: str, call: Any) -> Contender:
+        kept = Kept(call)
+        return Contender(plan, kept, lambda: self._sampled(device, kept.result))
+
+    def _on_device(self, device: Device) -> dict[str, Any]:
+        """What a pass is given, but for the precision."""
 
         def put(name: str) -> Any:
             array = self.array(name)
@@ -139,16 +157,11 @@ class ConvProblem:
             bits = self.precision == "bf16" and array.dtype == np.float32 and name != "bias"
             return device.asarray(to_bfloat16(array) if bits else array)
 
-        form, sizes, how = self.form, self.sizes, {"precision": self.precision}
+        names = {FORWARD: ("x", "weight", "bias"), BACKWARD_DATA: ("weight",), BACKWARD_WEIGHTS: ("x",)}[self.pass_name]
+        arguments = {name: put(name) for name in names} | {"form": self.form}
         if self.pass_name == FORWARD:
-            x, weight, bias = put("x"), put("weight"), put("bias")
-            return lambda: conv2d.convolve(x, weight, bias, form, **how)[0]
-        gradient, kept = put("gradient"), put("kept")
-        if self.pass_name == BACKWARD_DATA:
-            weight = put("weight")
-            return lambda: conv2d.backward_data(weight, gradient, kept, form, sizes, **how)
-        x = put("x")
-        return lambda: conv2d.backward_weights(x, gradient, kept, form, sizes, **how)
+            return arguments
+        return arguments | {"gradient": put("gradient"), "kept": put("kept"), "sizes": self.sizes}
 
     def _on_cpu(self) -> Any:
         from numba import get_num_threads

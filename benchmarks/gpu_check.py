@@ -54,10 +54,12 @@ def items(out: Path, minutes: float) -> Iterator[Item]:
     yield Item("warmup", (python, "-m", "gzkern", "warmup", "--device", "cuda"))
     yield tests("kernels", "tests/kernels")
     yield tests("network", "tests/test_golden_run.py", "tests/test_kernel_devices.py", "tests/test_cuda_device.py")
-    for name, share in (("conv", 0.4), ("ops", 0.1)):
+    for name, share in (("conv", 0.35), ("ops", 0.1)):
         rows = ("--json", str(out / f"{name}_cuda.json"), "--minutes", f"{share * minutes:.3g}")
         png = ("--png", str(out / "conv_cuda.png")) if name == "conv" else ()
         yield Item(name, (python, "-m", f"benchmarks.{name}", "--device", "cuda", *rows, *png))
+    tiles = ("--precision", "fp32,tf32", "--batch", "16,256", "--json", str(out / "tiles_cuda.json"))
+    yield Item("tiles", (python, "-m", "benchmarks.tiles", *tiles, "--minutes", f"{0.1 * minutes:.3g}"))
     sanitizer = shutil.which("compute-sanitizer")
     lacking = None if sanitizer else "compute-sanitizer is not on the PATH; it comes with the CUDA toolkit"
     for tool in SANITIZERS:

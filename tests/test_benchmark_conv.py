@@ -173,7 +173,7 @@ def test_bad_options(arguments, message, capsys):
 
 def test_the_order_is_most_telling_first():
     options = conv._parse(["--device", "cuda"])
-    listed = [(p.precision, p.batch, p.form, p.pass_name, p.layer) for p in conv.problems(options)]
+    listed = [(p.precision, p.batch, p.form, p.pass_name, p.layer) for p in conv.convolutions(options)]
     assert listed[0] == ("fp32", 256, "pool", "forward", "conv2")
     assert listed[1] == ("fp32", 256, "pool", "forward", "conv1")
     assert len(listed) == 4 * 2 * (2 * 11 + 3 * 4)

@@ -69,10 +69,10 @@ def test_without_a_gpu_it_says_so(capsys, monkeypatch, tmp_path):
 def test_the_items_begin_with_the_kernels_and_end_with_the_network(tmp_path):
     items = {item.name: item for item in gpu_check.items(tmp_path, minutes=30)}
     names = list(items)
-    assert names[:6] == ["info", "warmup", "kernels", "network", "conv", "ops"]
-    assert names[6:10] == [f"sanitizer_{tool}" for tool in ("memcheck", "racecheck", "initcheck", "synccheck")]
-    assert names[10:] == ["train_step", "train_step_against_torch"]
-    assert items["conv"].command[-4:] == ("--minutes", "12", "--png", str(tmp_path / "conv_cuda.png"))
+    assert names[:7] == ["info", "warmup", "kernels", "network", "conv", "ops", "tiles"]
+    assert names[7:11] == [f"sanitizer_{tool}" for tool in ("memcheck", "racecheck", "initcheck", "synccheck")]
+    assert names[11:] == ["train_step", "train_step_against_torch"]
+    assert items["conv"].command[-4:] == ("--minutes", "10.5", "--png", str(tmp_path / "conv_cuda.png"))
     assert items["ops"].command[-2:] == ("--minutes", "3")
     for item in items.values():
         for argument in item.command:

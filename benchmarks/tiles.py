@@ -1,0 +1,138 @@
+"""Which tile is fastest: the compiled kernels of a convolution, each with the tiles that its estimate ranks first.
+
+python -m benchmarks.tiles --layer conv2 --pass forward --precision fp32 --batch 16 --top 8 --json tiles.json
+python -m benchmarks.tiles --device emulated --layer conv2 --top 1
+
+Tiles take turns, with cold caches; each result is checked against float64. "rank" is a version's own, by its estimate,
+and "chosen" the one that the network would take: where it is not the first of the table, the estimate is wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from benchmarks.contest import Ring, ring, title, write_rows
+from benchmarks.conv import convolutions
+from benchmarks.conv_problem import LAYERS, PASSES, ConvProblem
+from benchmarks.options import DEVICES, batches, chosen, file, positive
+from benchmarks.problem import Contender
+from benchmarks.report import print_table, spread
+from benchmarks.timing import interleave, ranked
+from benchmarks.verify import LIMITS, PRECISIONS
+from gzkern.cuda import conv2d
+from gzkern.cuda.launch import backend_of
+from gzkern.device import Device
+
+COLUMNS = ["layer", "pass", "precision", "batch", "version", "rank", "chosen", "ms", "tflops", "tile", "missing"]
+_SAMPLED = 4  # as many as the best of a first look are timed in turns
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure, print, write; 1 if a result was wrong."""
+    options = _parse(arguments)
+    here = ring(options.device, options.samples, options.minutes)
+    rows: list[dict[str, Any]] = []
+    for problem in convolutions(options, plain=(False,)):
+        rows.extend(_rows(problem, here, options.top))
+        if options.json:
+            write_rows(options.json, rows, here.facts)
+    print_table(rows, COLUMNS)
+    wrong = [row["error"] for row in rows if row["error"]]
+    for sentence in wrong:
+        print(f"not to be believed: {sentence}", file=sys.stderr)
+    return 1 if wrong else 0
+
+
+def _rows(problem: ConvProblem, here: Ring, top: int) -> Iterator[dict[str, Any]]:
+    """One row a tile, fastest first."""
+    if here.device is None:
+        yield _row(problem, missing=here.absent)
+        return
+    if time.monotonic() > here.deadline:
+        yield _row(problem, missing="no time left")
+        return
+    rows, calls = {}, {}
+    for name, facts, contender in _contenders(problem, here.device, top):
+        contender.run()
+        error = problem.check(contender.fetch())
+        rows[name] = _row(problem, **facts, error_over_bound=error)
+        if error <= LIMITS["ours"]:
+            calls[name] = contender.run
+        else:
+            rows[name]["error"] = f"{title(problem)}, {name}: off by {error:.2g} times what float64 allows"
+    if not rows:
+        yield _row(problem, missing="no compiled kernel takes these sizes")
+    if here.stopwatch is None:
+        yield from ({**row, "missing": "not timed: only verified"} for row in rows.values())
+        return
+    refused: dict[str, str] = {}
+    order = ranked(calls, here.stopwatch, refused)
+    best = interleave({name: calls[name] for name in order[:_SAMPLED]}, here.stopwatch, here.samples, cold=True)
+    for name, seconds in best.items():
+        rows[name].update(spread(seconds))
+        rows[name]["tflops"] = problem.work.flops / rows[name]["ms"] / 1e9
+    yield from sorted(rows.values(), key=lambda row: (row["ms"] is None, row["ms"]))
+
+
+def _contenders(problem: ConvProblem, device: Device, top: int) -> Iterator[tuple[str, dict[str, Any], Contender]]:
+    """Name, facts and call of the first tiles of each version."""
+    limits = backend_of("conv2d", x=device.asarray(problem.array("x")[:1, :1, :1, :4].copy())).limits
+    asked = problem.pass_name, problem.sizes, problem.form, limits, problem.precision
+    taken = conv2d.choose(*asked)
+    for version, module in conv2d.COMPILED[problem.pass_name].items():
+        if problem.precision not in module.KERNELS:
+            continue
+        for rank, tile in enumerate(module.tiles(*asked[1:])[:top], start=1):
+            is_chosen = (version, tile) == (taken.version, taken.tile)
+            facts = {"version": version, "rank": rank, "chosen": "yes" if is_chosen else None, "tile": str(tile)}
+            yield f"{version} {rank}", facts, problem.by(device, module, str(tile), tile=tile)
+
+
+def _row(problem: ConvProblem, **known: Any) -> dict[str, Any]:
+    names = (
+        "version",
+        "rank",
+        "chosen",
+        "ms",
+        "ms_p20",
+        "ms_p80",
+        "tflops",
+        "tile",
+        "error_over_bound",
+        "missing",
+        "error",
+    )
+    return {
+        **{"name": problem.name, "layer": problem.layer, "pass": problem.pass_name, "form": problem.form},
+        **{"precision": problem.precision, "batch": problem.batch},
+        **dict.fromkeys(names),
+        **known,
+    }
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.tiles", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    for flag, dest, names in (
+        ("layer", "layer", LAYERS),
+        ("pass", "pass_", PASSES),
+        ("precision", "precision", PRECISIONS),
+    ):
+        kind = chosen(flag, names, everything=True)
+        parser.add_argument(f"--{flag}", dest=dest, type=kind, default=list(names), help="all, or some with commas")
+    parser.add_argument("--device", choices=DEVICES[:2], default="cuda", help="emulated verifies alone (default: cuda)")
+    parser.add_argument("--batch", type=batches, help="images, with commas")
+    parser.add_argument("--top", type=positive, default=8, help="tiles of a version (default: %(default)s)")
+    parser.add_argument("--samples", type=positive, default=30, help=f"of the best {_SAMPLED} (default: %(default)s)")
+    parser.add_argument("--minutes", type=float, help="begin nothing new after so many; the rest is listed")
+    parser.add_argument("--json", metavar="FILE", type=file, help="write the rows")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
