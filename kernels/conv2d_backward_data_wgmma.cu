@@ -24,6 +24,7 @@
 #include "include/async_copy.cuh"
 #include "include/conv2d_form.cuh"
 #include "include/conv2d_wgmma.cuh"
+#include "include/padded.cuh"
 
 struct T : WgmmaTile<TILE> {
   // A patch of dz begins R − 1 rows and S − 1 columns before its windows. By POOL it is kept by windows of two.
@@ -32,7 +33,7 @@ struct T : WgmmaTile<TILE> {
   static constexpr unsigned WIDTH = (2 * WINDOW_COLUMNS + S - 1 + SKIP_COLUMNS + PACE - 1) / PACE;
   static constexpr unsigned FILTER = HEIGHT * WIDTH * IMAGES + 8;  // so that 4 filters × 8 images are in 32 banks
   static constexpr unsigned GRADIENT = DEPTH * FILTER;
-  static constexpr unsigned CODES = HEIGHT * WIDTH * IMAGES + 16;  // bytes of a filter
+  static constexpr unsigned CODES = padded(HEIGHT * WIDTH * IMAGES, 16, 128);  // bytes of a filter: 4 in 16 banks
   static constexpr unsigned KEPT = FORM == POOL ? DEPTH * CODES / 4 : FORM == RELU ? GRADIENT : 0;
 };
 

@@ -71,8 +71,9 @@ struct Layer {
   // Starts the copies of a step. Zeros for what is not there, so that it adds nothing.
   __device__ __forceinline__ void copy(float* to, Step step) const {
 #pragma unroll 1
-    for (unsigned i = opaque(threadIdx.x); i < T::INPUTS / 4; i += T::THREADS) {  // four images each
-      const unsigned half = i % 2, position = i / 2 % (T::ROWS * T::COLUMNS), c = i / 2 / (T::ROWS * T::COLUMNS);
+    for (unsigned i = opaque(threadIdx.x); i < T::INPUTS / 4; i += T::THREADS) {    // four images each
+      const unsigned half = i / 8 % 2, position = i / 16 % (T::ROWS * T::COLUMNS);  // lanes of a tile side by side
+      const unsigned c = i / 16 / (T::ROWS * T::COLUMNS) * 8 + i % 8;
       const unsigned h = step.p0 + position / T::COLUMNS, w = position % T::COLUMNS;
       copy_async<16>(to + position * T::POSITION + (2 * (c / 8) + half) * WGMMA_TILE + c % 8 * 4,
                      h < H ? x + (((c0 + c) * H + h) * T::COLUMNS + w) * N + step.n0 + 4 * half : x, h < H ? 16 : 0);

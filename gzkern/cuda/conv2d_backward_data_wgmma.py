@@ -8,7 +8,7 @@ from ..shapes import Conv2dSizes, pool_extent
 from . import conv2d_wgmma
 from .conv2d_common import FORMS, LONGEST_CHAIN, no_tile, placed, require_gradient
 from .conv2d_wgmma import DEPTH, NEEDS, PLANES, Tile
-from .launch import Kernel, Limits, ceil_div, extents, require_size
+from .launch import Kernel, Limits, ceil_div, extents, padded, require_size
 
 KERNELS = {
     "tf32": Kernel("conv2d_backward_data_wgmma", "conv2d_backward_data_wgmma_tf32"),
@@ -64,8 +64,8 @@ def backward_data(
 
 
 def pays(sizes: Conv2dSizes, tile: Tile, limits: Limits) -> bool:
-    """Whether nearly every multiprocessor has a block: smaller launches are left to smaller tiles."""
-    return tile.blocks(*_result(sizes)) >= 0.9 * limits.multiprocessors
+    """Whether the windows fill the blocks, and the blocks the device; else smaller tiles compute in less time."""
+    return conv2d_wgmma.filled(tile, _result(sizes), limits) >= 0.8
 
 
 def _result(sizes: Conv2dSizes) -> tuple[int, int, int, int]:
@@ -81,5 +81,5 @@ def _shared_bytes(tile: Tile, precision: str) -> int:
 
     positions = extent(tile.window_rows, tile.R) * extent(tile.window_columns, tile.S)
     gradient = 4 * (positions * images + 8)
-    kept = {"plain": 0, "relu": gradient, "pool": positions * images + 16}[form]
+    kept = {"plain": 0, "relu": gradient, "pool": padded(positions * images, 16, 128)}[form]
     return tile.stages * (DEPTH * (gradient + kept) + 4 * tile.weights(PLANES[precision]))

@@ -60,8 +60,8 @@ def convolve(
 
 
 def pays(sizes: Conv2dSizes, tile: Tile, limits: Limits) -> bool:
-    """Whether nearly every multiprocessor has a block: smaller launches are left to smaller tiles."""
-    return tile.blocks(*_result(sizes)) >= 0.9 * limits.multiprocessors
+    """Whether the windows fill the blocks, and the blocks the device; else smaller tiles compute in less time."""
+    return conv2d_wgmma.filled(tile, _result(sizes), limits) >= 0.8
 
 
 def _result(sizes: Conv2dSizes) -> tuple[int, int, int, int]:

@@ -84,6 +84,14 @@ def tiles(
     return sorted((tile for tile in candidates if shared_bytes(tile) <= limits.shared_bytes), key=cost)
 
 
+def filled(tile: Tile, result: tuple[int, int, int, int], limits: Limits) -> float:
+    """The share of the rounds of blocks, of all multiprocessors, that computes something of the result."""
+    rows, columns, images, outputs = result
+    each = tile.window_rows * tile.window_columns * 16 * tile.image_groups * tile.outputs
+    rounds = ceil_div(tile.blocks(*result), limits.multiprocessors)
+    return rows * columns * images * outputs / max(rounds * limits.multiprocessors * each, 1)
+
+
 def pack(backend: Backend, kernel: Kernel, weight: Any, tile: Tile, planes: int) -> Any:
     """The weights (C, R, S, K) in the order in which blocks read them; float32, planes × as many."""
     packed = backend.empty((planes, *weight.shape))
