@@ -145,24 +145,30 @@ def _info(options: argparse.Namespace) -> int:
 
 
 def _warmup(options: argparse.Namespace) -> int:
+    from .chosen import compiled
+    from .config import load_config
     from .cuda import source
+    from .cuda.launch import Unit
     from .device import select
 
-    device = select(options.device).name
-    if device == "cpu":
+    name = select(options.device).name
+    if name == "cpu":
         print("device cpu has no kernels; its code is compiled, and kept, when it is first called")
         return DONE
-    if device == "cuda":
+    units: list[Unit] = [(stem, ()) for stem in source.stems_for_every_size()]
+    if name == "cuda":
         from .cuda.device import backend as cuda
 
+        units += compiled(cuda().limits, load_config("paper").train.batch, "fp32")
         compile_all = cuda().compile_all
-    else:
+    else:  # where the published network is too slow for anyone to ask for it
         from .emulator import backend
 
         compile_all = backend.compile_all
-    print(f"compiling {len(source.stems())} files for device {device}", flush=True)
-    for file, seconds in compile_all(source.stems()).items():
-        print(f"{seconds:7.2f} s  {file}")
+    print(f"compiling {len(units)} files for device {name}", flush=True)
+    for (file, tile), seconds in compile_all(units).items():
+        arguments = f" <{', '.join(map(str, tile))}>" if tile else ""
+        print(f"{seconds:7.2f} s  {file}{arguments}")
     return DONE
 
 

@@ -9,13 +9,11 @@ from dataclasses import asdict
 from typing import Any
 
 from . import __version__, cache, environment
-from .config import load_config
-from .cuda import conv2d, device, nvrtc, source
+from .chosen import chosen
+from .cuda import device, nvrtc, source
 from .cuda.conv2d import PRECISIONS
 from .emulator.backend import LIMITS
 from .errors import GzkernError, InputError
-from .models.network import empty_network
-from .shapes import BACKWARD_DATA, VIEWS
 
 BATCHES = (16, 256)
 """Of images: as published, and large."""
@@ -146,27 +144,14 @@ def _convolutions() -> dict[str, Any]:
         name, limits = "the emulated device, like an H100,", LIMITS
     else:
         name, limits = "cuda:0", device.backend(0).limits
-    choices = []
-    for layer in empty_network(load_config("paper"), "cpu").convolutions:
-        for pass_name, compiled in conv2d.COMPILED.items():
-            if layer.C == 3 and pass_name == BACKWARD_DATA:
-                continue  # nothing asks for the gradient of the images
-            precisions = {"fp32"}.union(*(module.KERNELS for module in compiled.values()))
-            for precision in (each for each in PRECISIONS if each in precisions):
-                for batch in BATCHES:
-                    sizes = layer.sizes(VIEWS * batch)
-                    choice = conv2d.choose(pass_name, sizes, layer.form, limits, precision)
-                    choices.append(
-                        {
-                            "layer": layer.name,
-                            "pass": pass_name,
-                            "batch": batch,
-                            "precision": precision,
-                            "version": choice.version,
-                            "computed_in": choice.precision,
-                            "tile": None if choice.tile is None else asdict(choice.tile),
-                        }
-                    )
+    choices = [
+        {
+            **{"layer": each.layer, "pass": each.pass_name, "batch": each.batch, "precision": each.precision},
+            **{"version": each.choice.version, "computed_in": each.choice.precision},
+            "tile": None if each.choice.tile is None else asdict(each.choice.tile),
+        }
+        for each in chosen(limits, BATCHES, PRECISIONS)
+    ]
     return {"device": name, "choices": choices}
 
 

@@ -23,7 +23,7 @@ PACKAGE = ROOT / "gzkern"
 # Upper layers first; a module may import from its own layer and from those below.
 LAYERS = [
     ("cli", "__main__"),
-    ("training", "evaluation", "info"),
+    ("training", "evaluation", "info", "chosen"),
     ("prediction",),
     ("run",),
     ("models", "augment", "data", "checkpoint", "environment"),

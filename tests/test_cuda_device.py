@@ -8,7 +8,7 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 
-from gzkern.cuda import device, nvrtc, source
+from gzkern.cuda import device, nvrtc
 from gzkern.errors import GzkernError, InputError
 
 
@@ -312,8 +312,8 @@ def test_failures_name_the_gpu_and_what_it_did(cupy, gpu, monkeypatch):
 def test_compile_all_says_the_seconds_of_each_file(tmp_path, monkeypatch):
     monkeypatch.setenv("GZKERN_CACHE", str(tmp_path))
     monkeypatch.setattr(device, "_capability", lambda number: 80)
-    seconds = device.Cuda(0).compile_all(["relu", "maxout"])
-    assert list(seconds) == ["relu", "maxout"]
+    units = [("relu", ()), ("maxout", ())]
+    assert list(device.Cuda(0).compile_all(units)) == units
     assert len(list((tmp_path / "cuda").glob("*-sm_80-*"))) == 2
 
 
@@ -324,7 +324,8 @@ def test_a_real_gpu():
     y = gpu.empty((3,))
     gpu.get_function("relu", "relu_forward")((1,), (32,), (x, y, np.uint32(3)))
     np.testing.assert_array_equal(gpu.asnumpy(y), np.array([0, 2, np.nan], np.float32))
-    assert set(gpu.compile_all(source.stems())) == set(source.stems())
+    units = [("relu", ()), ("conv2d_forward_wgmma", (3, 3, 1, 32, 2, 2, 1, 2))]
+    assert list(gpu.compile_all(units)) == units
     assert {"gpu", "driver", "cuda", "cupy", "nvrtc"} == gpu.describe().keys()
     facts = device.describe(0)
     assert facts["memory_bytes"] > 2**30

@@ -291,7 +291,7 @@ def test_second_time_comes_from_the_cache(file, monkeypatch):
 
     monkeypatch.setattr(compiler.subprocess, "run", no_process)
     assert compiler.compile_source(source.load(file), "fast") == library
-    assert Emulator().compile_all([file])[file] < 0.5
+    assert Emulator().compile_all([(file, ())])[file, ()] < 0.5
 
 
 def test_a_kernel_is_compiled_once_a_tile(emulator, tmp_path):
@@ -334,11 +334,11 @@ def test_compile_all_says_the_seconds_of_each_file(emulator, tmp_path):
     for number in range(3):
         path = tmp_path / f"file{number}.cu"
         path.write_text(f'extern "C" __global__ void file{number}(float* x) {{ x[0] = {time.time()}f; }}\n')
-        files.append(path)
+        files.append((path, ()))
     took = emulator.compile_all(files)
     assert list(took) == files
     assert all(seconds > 0.05 for seconds in took.values())
-    run(emulator, files[2], "file2", np.zeros(1, np.float32), block=1)
+    run(emulator, files[2][0], "file2", np.zeros(1, np.float32), block=1)
 
 
 def test_sanitized_kernels_need_the_runtime_from_the_start(emulator, file):

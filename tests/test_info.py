@@ -1,13 +1,16 @@
 """gzkern info and gzkern warmup, on machines with and without what the devices need."""
 
 import json
+import re
 
 import pytest
 
+from gzkern import chosen, environment
 from gzkern import device as choice
-from gzkern import environment
+from gzkern.chosen import compiled as chosen_of
 from gzkern.cli import main
 from gzkern.cuda import device, nvrtc, source
+from gzkern.cuda.launch import Limits
 from gzkern.emulator import compiler
 from gzkern.errors import InputError
 
@@ -71,6 +74,7 @@ def test_a_machine_with_nothing(monkeypatch, capsys):
 
 def test_a_machine_with_gpus(monkeypatch, capsys):
     monkeypatch.setattr(device, "missing", lambda: None)
+    monkeypatch.setattr(device.Cuda, "limits", Limits(80, 108, 163 * 1024))
     unknown = {**H100, "peak_fp32_tflops": None, "peak_memory_gb_s": None}
     monkeypatch.setattr(device, "describe_all", lambda: [H100, unknown])
     assert main(["info"]) == 0
@@ -80,6 +84,8 @@ def test_a_machine_with_gpus(monkeypatch, capsys):
     assert "peaks by these clocks: 66.9 TFLOP/s in FP32 and 3352 GB/s\n" in out
     assert "cuda:1 " in out
     assert "peaks by these clocks: unknown\n" in out
+    assert "\nversions that cuda:0 takes for the published network's convolutions, at batch 16 and 256:\n" in out
+    assert "wgmma" not in out, "of compute capability 9.0 alone"
     assert main(["info", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["devices"]["cuda"]["gpus"][0] == H100
 
@@ -91,7 +97,7 @@ def test_warmup_of_the_cpu(capsys):
 
 @pytest.mark.gxx
 def test_warmup_of_the_emulated_device(monkeypatch, capsys):
-    monkeypatch.setattr(source, "stems", lambda: ["maxout", "relu"])
+    monkeypatch.setattr(source, "stems_for_every_size", lambda: ["maxout", "relu"])
     assert main(["warmup", "--device", "emulated"]) == 0
     first, *rest = capsys.readouterr().out.splitlines()
     assert first == "compiling 2 files for device emulated"
@@ -103,12 +109,23 @@ def test_warmup_of_a_gpu(monkeypatch, capsys, tmp_path):
     monkeypatch.setenv("GZKERN_CACHE", str(tmp_path))
     monkeypatch.setattr(device, "missing", lambda: None)
     monkeypatch.setattr(device, "_capability", lambda number: 90)
+    monkeypatch.setattr(device.Cuda, "limits", Limits(90, 132, 227 * 1024))
     monkeypatch.setattr(choice, "_device", choice._device.__wrapped__)
+    monkeypatch.setattr(source, "stems_for_every_size", lambda: ["maxout", "relu"])
+    monkeypatch.setattr(chosen, "compiled", lambda limits, *asked: chosen_of(limits, *asked)[:1])
     assert main(["warmup", "--device", "cuda"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == f"compiling {len(source.stems())} files for device cuda"
-    assert len(lines) == 1 + len(source.stems())
-    assert len(list((tmp_path / "cuda").glob("*-sm_90a-*.bin"))) == len(source.stems())
+    assert lines[0] == "compiling 3 files for device cuda"
+    assert re.fullmatch(r" *[\d.]+ s  conv2d_forward_unrolled <6, 6, 2, .*>", lines[3])
+    assert len(list((tmp_path / "cuda").glob("*-sm_90a-*.bin"))) == 3
+
+
+def test_what_the_network_needs_compiled():
+    limits = Limits(90, 132, 227 * 1024)
+    units = chosen_of(limits, 16, "fp32")
+    assert [file for file, _ in units].count("conv2d_forward_unrolled") == 4
+    assert {file for file, _ in units} <= set(source.stems()) - set(source.stems_for_every_size())
+    assert len(set(units)) == len(units) == 11, "all passes of the layers, but the gradient of the images"
 
 
 def test_warmup_of_a_device_that_is_not_here(monkeypatch, capsys):

@@ -197,11 +197,10 @@ def choose(
     if pass_name not in COMPILED:
         raise InputError(f"conv2d: pass is {pass_name!r}, expected {' or '.join(COMPILED)}")
     compiled = COMPILED[pass_name]
+    if precision not in (offered := precisions_of(pass_name)):
+        raise InputError(f"conv2d: precision of {pass_name} is {precision!r}, expected {' or '.join(offered)}")
     versions = [*LADDERS[pass_name].VERSIONS] if precision == "fp32" else []
     versions += [name for name, module in compiled.items() if precision in module.KERNELS]
-    if not versions:
-        offered = [each for each in PRECISIONS if each == "fp32" or any(each in m.KERNELS for m in compiled.values())]
-        raise InputError(f"conv2d: precision of {pass_name} is {precision!r}, expected {' or '.join(offered)}")
     if version is not None and version not in versions:
         raise InputError(
             f"conv2d: version of {pass_name} in {precision} is {version!r}, expected {' or '.join(versions)}"
@@ -215,3 +214,9 @@ def choose(
     if precision != "fp32":
         return choose(pass_name, sizes, form, limits)
     return Choice(LADDERS[pass_name].choose_version(sizes, version), precision)
+
+
+def precisions_of(pass_name: str) -> list[str]:
+    """Those that a pass can be asked to compute in."""
+    modules = COMPILED[pass_name].values()
+    return [each for each in PRECISIONS if each == "fp32" or any(each in module.KERNELS for module in modules)]

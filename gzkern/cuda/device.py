@@ -18,7 +18,7 @@ import numpy as np
 
 from ..errors import GzkernError, InputError
 from . import nvrtc, source
-from .launch import Limits
+from .launch import Limits, Unit
 
 _NO_DEVICE = 100  # cudaErrorNoDevice
 
@@ -209,22 +209,22 @@ class Cuda:
                 function = self._functions[key] = self._load(*key)
         return function
 
-    def compile_all(self, files: Iterable[str | Path]) -> dict[str | Path, float]:
-        """Compile files that the cache does not have, one a core at a time; the seconds that each took.
+    def compile_all(self, units: Iterable[Unit]) -> dict[Unit, float]:
+        """Compile what the cache does not have, one a core at a time; the seconds that each took.
 
         Raises:
             GzkernError: one does not compile.
         """
         architecture = nvrtc.architecture(_capability(self._number))
 
-        def compile_one(file: str | Path) -> float:
+        def compile_one(unit: Unit) -> float:
             begin = time.perf_counter()
-            nvrtc.image(source.load(file), architecture)
+            nvrtc.image(source.load(*unit), architecture)
             return time.perf_counter() - begin
 
-        files = list(files)
+        units = list(units)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            return dict(zip(files, pool.map(compile_one, files), strict=True))
+            return dict(zip(units, pool.map(compile_one, units), strict=True))
 
     def _load(self, file: str | Path, kernel: str, tile: tuple[int, ...]) -> Callable[..., None]:
         from cupy.cuda import driver

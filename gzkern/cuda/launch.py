@@ -38,6 +38,10 @@ class Limits:
     shared_bytes: int
 
 
+Unit = tuple[str | Path, tuple[int, ...]]
+"""What is compiled at once: a file and its tile, () for the file's own."""
+
+
 class Backend(Protocol):
     """A device that runs the kernels: a GPU (``cuda.device``), or its emulation (``gzkern.emulator``)."""
 

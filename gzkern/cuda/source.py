@@ -47,6 +47,11 @@ def stems() -> list[str]:
     return sorted(path.stem for path in folder().glob("*.cu"))
 
 
+def stems_for_every_size() -> list[str]:
+    """Names of the .cu files whose kernels need no tile."""
+    return [stem for stem in stems() if "#ifndef TILE" not in load(stem).text]
+
+
 def load(file: str | Path, tile: tuple[int, ...] = ()) -> Source:
     """Read ``kernels/<file>.cu``, or any .cu file by its path; ``#include "…"`` is relative to the file or kernels/.
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from ..cuda import source
-from ..cuda.launch import ALIGNMENT, Geometry, Kernel, Limits
+from ..cuda.launch import ALIGNMENT, Geometry, Kernel, Limits, Unit
 from ..errors import GzkernError
 from . import compiler, sanitizers
 from .library import Array, CompiledKernel, Launch, Library
@@ -129,22 +129,22 @@ class Emulator:
             )
         return function
 
-    def compile_all(self, files: Iterable[str | Path], mode: str = "fast") -> dict[str | Path, float]:
-        """Compile files that the cache does not have, one a core at a time; the seconds that each took.
+    def compile_all(self, units: Iterable[Unit], mode: str = "fast") -> dict[Unit, float]:
+        """Compile what the cache does not have, one a core at a time; the seconds that each took.
 
         Raises:
             GzkernError: one does not compile.
         """
         compiler.find()
 
-        def compile_one(file: str | Path) -> float:
+        def compile_one(unit: Unit) -> float:
             begin = time.perf_counter()
-            compiler.compile_source(source.load(file), mode)
+            compiler.compile_source(source.load(*unit), mode)
             return time.perf_counter() - begin
 
-        files = list(files)
+        units = list(units)
         with ThreadPoolExecutor(_cores()) as pool:
-            return dict(zip(files, pool.map(compile_one, files), strict=True))
+            return dict(zip(units, pool.map(compile_one, units), strict=True))
 
     def _library(self, file: str | Path, tile: tuple[int, ...], mode: str) -> Library:
         key = file, tile, mode

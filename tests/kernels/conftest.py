@@ -24,7 +24,7 @@ def _compiled(request) -> None:
 
     if any(item.get_closest_marker("gxx") for item in request.session.items):
         with contextlib.suppress(InputError):  # no compiler: the tests say so, one by one
-            backend.compile_all(source.stems())
+            backend.compile_all((stem, ()) for stem in source.stems_for_every_size())
 
 
 def pytest_sessionfinish(session):

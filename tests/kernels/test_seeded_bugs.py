@@ -98,7 +98,7 @@ def reports(request):
     asked = [item.callspec.params for item in request.session.items if "reports" in getattr(item, "fixturenames", ())]
     keys = [(test["mode"], test["kernel"]) for test in asked if not obstacle(test["mode"])]
     for mode in {mode for mode, _ in keys}:
-        backend.compile_all([FILE], mode)  # once, before processes that would each do so
+        backend.compile_all([(FILE, ())], mode)  # once, before processes that would each do so
     return start_all({key: (key[0], __file__, *key) for key in keys})
 
 

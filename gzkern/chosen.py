@@ -1,0 +1,47 @@
+"""What computes the convolutions of the published network, by layer, pass and precision."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from .config import load_config
+from .cuda import conv2d
+from .cuda.conv2d import Choice
+from .cuda.launch import Limits, Unit
+from .models.network import empty_network
+from .shapes import BACKWARD_DATA, VIEWS
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """One pass of a layer, for so many images, in a precision that is asked for."""
+
+    layer: str
+    pass_name: str
+    batch: int
+    precision: str
+    choice: Choice
+
+
+def chosen(limits: Limits, batches: Sequence[int], precisions: Sequence[str]) -> Iterator[Chosen]:
+    """All that training (and, in precisions without gradients, prediction) computes, on a device of these limits."""
+    for layer in empty_network(load_config("paper"), "cpu").convolutions:
+        for pass_name in conv2d.COMPILED:
+            if layer.C == 3 and pass_name == BACKWARD_DATA:
+                continue  # nothing asks for the gradient of the images
+            for precision in (each for each in precisions if each in conv2d.precisions_of(pass_name)):
+                for batch in batches:
+                    sizes = layer.sizes(VIEWS * batch)
+                    choice = conv2d.choose(pass_name, sizes, layer.form, limits, precision)
+                    yield Chosen(layer.name, pass_name, batch, precision, choice)
+
+
+def compiled(limits: Limits, batch: int, precision: str) -> list[Unit]:
+    """Files and tiles that the network needs compiled beside what takes every size."""
+    kernels = [
+        conv2d.COMPILED[each.pass_name][each.choice.version].KERNELS[each.choice.precision].of(each.choice.tile)
+        for each in chosen(limits, (batch,), (precision,))
+        if each.choice.tile is not None
+    ]
+    return list(dict.fromkeys((kernel.file, kernel.tile) for kernel in kernels))
