@@ -1,10 +1,16 @@
 """Which version of a convolution is launched for which sizes, and how."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from numerics import normal
 
+from benchmarks.verify import from_bfloat16, to_bfloat16
 from gzkern.cpu import conv2d as oracle
 from gzkern.cuda import conv2d, conv2d_backward_data, conv2d_backward_weights, conv2d_forward, conv2d_tile
+from gzkern.cuda.conv2d import COMPILED
+from gzkern.cuda.launch import Limits
 from gzkern.errors import InputError
 from gzkern.shapes import Conv2dSizes
 
@@ -153,3 +159,92 @@ def test_filters_too_large_for_shared_memory_are_right_all_the_same():
     exact = oracle.backward_oracle(*(a.astype(np.float64) for a in (x, weight, y)), code, y.astype(np.float64))
     for got, reference in zip((dx, dweight, dbias), exact, strict=True):
         np.testing.assert_allclose(got, reference, rtol=1e-4, atol=1e-2)
+
+
+H100 = Limits(capability=90, multiprocessors=132, shared_bytes=227 * 1024)
+SMALL_GPU = Limits(capability=86, multiprocessors=46, shared_bytes=99 * 1024)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "fp32x3"])
+@pytest.mark.parametrize("limits", [H100, SMALL_GPU], ids=["H100", "a small GPU"])
+@pytest.mark.parametrize("pass_name", conv2d.COMPILED)
+def test_the_network_is_computed_by_compiled_kernels(pass_name, limits, precision):
+    """In the precision that is asked for, by a tile that the device has room for; warpgroups where they are."""
+    for name, sizes in LAYERS.items():
+        for N in (256, 4096):
+            if (name, pass_name) == ("conv1", "backward_data"):
+                continue
+            form = "relu" if name == "conv3" else "pool"
+            choice = conv2d.choose(pass_name, replace(sizes, N=N), form, limits, precision)
+            if (name, pass_name) == ("conv1", "backward_weights") and limits is SMALL_GPU and precision != "fp32":
+                assert choice.precision == "fp32", "rows of conv1 need more shared memory than this GPU has"
+                continue
+            assert choice.precision == precision, (name, N, choice)
+            assert choice.version in (("unrolled",) if precision == "fp32" else ("tensor", "wgmma"))
+            assert choice.version != "wgmma" or limits is H100
+            assert choice.tile in COMPILED[pass_name][choice.version].tiles(
+                replace(sizes, N=N), form, limits, precision
+            )
+
+
+def test_warpgroups_are_taken_where_they_are_filled():
+    large, few = replace(LAYERS["conv3"], N=4096), LAYERS["conv3"]
+    for pass_name in conv2d.COMPILED:
+        assert conv2d.choose(pass_name, large, "relu", H100, "tf32").version == "wgmma"
+        assert conv2d.choose(pass_name, few, "relu", H100, "tf32").version == "tensor"
+        assert conv2d.choose(pass_name, few, "relu", H100, "tf32", "wgmma").version == "wgmma", "it was asked for"
+
+
+@pytest.mark.parametrize("pass_name", conv2d.COMPILED)
+def test_sizes_that_no_compiled_kernel_takes_go_down_the_ladder(pass_name):
+    sizes = Conv2dSizes(5, 9, 9, 7, 3, 3, 6)
+    for precision in ("fp32", "tf32", "fp32x3"):
+        choice = conv2d.choose(pass_name, sizes, "relu", H100, precision)
+        assert (choice.version, choice.precision, choice.tile) == ("tiled", "fp32", None)
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (("sideways", "fp32"), "pass is 'sideways', expected forward or backward_data or backward_weights"),
+        (("backward_data", "bf16"), "precision of backward_data is 'bf16', expected fp32 or tf32 or fp32x3"),
+        (("forward", "tf32", "naive"), "version of forward in tf32 is 'naive', expected tensor or wgmma"),
+        (("forward", "fp32", "tensor"), "expected naive or long or tiled or vectorised or unrolled"),
+        (("forward", "bf16"), r"multiples of 4 \(bf16: 8\) images and filters.*got x \(5, 9, 9, 7\)"),
+        (("forward", "tf32", "wgmma"), "compute capability 9.0 and multiples of 8 channels"),
+    ],
+)
+def test_what_cannot_be_chosen_is_refused(asked, message):
+    pass_name, precision, *version = asked
+    with pytest.raises(InputError, match=message):
+        conv2d.choose(pass_name, Conv2dSizes(5, 9, 9, 7, 3, 3, 6), "relu", H100, precision, *version)
+
+
+@pytest.mark.gxx
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "fp32x3"])
+def test_passes_are_computed_in_the_precision_that_is_asked_for(precision):
+    """Each by its chosen kernel, all of one layer; tf32 is seen to be less exact than the others."""
+    sizes = Conv2dSizes(8, 6, 6, 16, 3, 3, 16)
+    x, weight, bias = normal(*sizes.x), normal(*sizes.weight, seed=1), normal(16, 4, 4, seed=2)
+    y, code = conv2d.convolve(x, weight, bias, "pool", precision=precision)
+    gradient = normal(*y.shape, seed=3)
+    dx = conv2d.backward_data(weight, gradient, code, "pool", sizes, precision=precision)
+    dweight = conv2d.backward_weights(x, gradient, code, "pool", sizes, precision=precision)
+    exact, _ = oracle.forward_oracle(*(a.astype(np.float64) for a in (x, weight, bias)))
+    references = oracle.backward_oracle(*(a.astype(np.float64) for a in (x, weight, y)), code, gradient.astype(float))
+    for got, reference in zip((y, dx, dweight), (exact, *references), strict=False):
+        error = np.abs(got - reference).max() / np.abs(reference).max()
+        assert error < (2e-3 if precision == "tf32" else 2e-6)
+        assert precision != "tf32" or error > 2e-6
+
+
+@pytest.mark.gxx
+def test_bfloat16_is_computed_for_prediction():
+    sizes = Conv2dSizes(16, 6, 6, 16, 3, 3, 16)
+    arrays = [normal(*sizes.x), normal(*sizes.weight, seed=1), normal(16, 4, 4, seed=2)]
+    x, weight = (to_bfloat16(array) for array in arrays[:2])
+    y, code = conv2d.convolve(x, weight, arrays[2], "pool", precision="bf16")
+    exact, _ = oracle.forward_oracle(*(a.astype(np.float64) for a in arrays))
+    assert code is None
+    assert y.dtype == np.uint16
+    np.testing.assert_allclose(from_bfloat16(y), exact, atol=0.02 * np.abs(exact).max())
