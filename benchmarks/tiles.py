@@ -1,5 +1,7 @@
 """Which tile is fastest: the compiled kernels of a convolution, each with the tiles that its estimate ranks first.
 
+In fp32 the last of the ladder's versions, which needs no tile, takes part.
+
 python -m benchmarks.tiles --layer conv2 --pass forward --precision fp32 --batch 16 --top 8 --json tiles.json
 python -m benchmarks.tiles --device emulated --layer conv2 --top 1
 
@@ -79,10 +81,14 @@ def _rows(problem: ConvProblem, here: Ring, top: int) -> Iterator[dict[str, Any]
 
 
 def _contenders(problem: ConvProblem, device: Device, top: int) -> Iterator[tuple[str, dict[str, Any], Contender]]:
-    """Name, facts and call of the first tiles of each version."""
+    """Name, facts and call of the first tiles of each version, and of the ladder."""
     limits = backend_of("conv2d", x=device.asarray(problem.array("x")[:1, :1, :1, :4].copy())).limits
     asked = problem.pass_name, problem.sizes, problem.form, limits, problem.precision
     taken = conv2d.choose(*asked)
+    if problem.precision == "fp32":
+        version = conv2d.LADDERS[problem.pass_name].choose_version(problem.sizes)
+        facts = {"version": version, "chosen": "yes" if version == taken.version else None}
+        yield version, facts, problem.by(device, conv2d, version, version=version)
     for version, module in conv2d.COMPILED[problem.pass_name].items():
         if problem.precision not in module.KERNELS:
             continue

@@ -352,6 +352,7 @@ def _add_warmup(commands: _Commands) -> None:
         "warmup",
         _warmup,
         "Compile all kernels, so that the first run need not.",
+        "On a GPU also those of the published network's layers, which are compiled for their sizes.\n"
         "What is compiled is kept in the cache that gzkern info names. Device cpu has no kernels.",
     )
     _add_device(sub)

@@ -24,6 +24,7 @@ def test_tiles_are_verified_where_nothing_can_be_timed(tmp_path, capsys):
     assert tiles.main([*ARGUMENTS, "--top", "2", "--json", str(path)]) == 0
     rows = json.loads(path.read_text())["rows"]
     assert [(row["version"], row["rank"], row["chosen"]) for row in rows] == [
+        ("vectorised", None, None),
         ("unrolled", 1, "yes"),
         ("unrolled", 2, None),
     ]
