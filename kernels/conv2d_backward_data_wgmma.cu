@@ -5,13 +5,14 @@
 //   by `tf32` of weight and dz rounded to tf32, by `fp32x3` within float32's error
 //
 // Arrays     gradient and kept of y (K, P, Q, N) or (K, ⌈P/2⌉, ⌈Q/2⌉, N), dx (C, H, W, N). K is a multiple of 8, C of
-//            OUTPUTS, N of 4, by POOL of 16.
+//            OUTPUTS, N of 4, by POOL of 16; a sum has at most 4,096 terms. A code has no bit of a position beyond the
+//            border.
 //            packed: weight (C, R, S, K) as `pack` leaves it, see conv2d_wgmma.cuh; depth K, outputs C, the taps turned
 //            by half a circle.
 // Threads    pack: one a packed number.
 //            others: a block has WINDOW_ROWS × WINDOW_COLUMNS windows of 2×2 positions of dx × IMAGE_GROUPS · 16 images ×
 //            OUTPUTS channels.
-// NaN, ties  as in conv2d_backward_data.cu; by fp32x3 an infinite input gives NaN.
+// NaN, ties  as in conv2d_backward_data.cu; by fp32x3 an infinity may give NaN, as it is taken apart.
 // Versions   tf32     gradient and kept are copied as they are, by POOL a quarter of dz, and dz is rebuilt in registers
 //                     at the tensor cores' door: each of its positions once for up to four sums
 //            fp32x3   three products in place of one: of what was rounded, and twice of one with the other's rest; OUTPUTS is

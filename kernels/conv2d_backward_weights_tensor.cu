@@ -84,11 +84,6 @@ __device__ __forceinline__ Row row_at(unsigned row) {
 
 __device__ __forceinline__ unsigned wrapped(unsigned line, unsigned ring) { return line < ring ? line : line - ring; }
 
-__device__ __forceinline__ float4 rounded4(float4 x) {
-  return make_float4(__uint_as_float(to_tf32(x.x)), __uint_as_float(to_tf32(x.y)), __uint_as_float(to_tf32(x.z)),
-                     __uint_as_float(to_tf32(x.w)));
-}
-
 // An operand in the order of a lane's fragment; by TF32 it is rounded already.
 template <unsigned PRECISION, unsigned COUNT>
 __device__ __forceinline__ Fragment<COUNT, PRECISION> fragment(const float (&values)[COUNT]) {

@@ -187,11 +187,8 @@ extern "C" __global__ void __launch_bounds__(T::THREADS, 1)
     __syncthreads();
     float* const stage = stages + (step - first) % T::STAGES * T::STAGE;
 #pragma unroll 1
-    for (unsigned i = 4 * opaque(threadIdx.x); i < T::INPUTS; i += 4 * T::THREADS) {
-      const float4 four = load4(stage + i);
-      store4(stage + i, make_float4(__uint_as_float(to_tf32(four.x)), __uint_as_float(to_tf32(four.y)),
-                                    __uint_as_float(to_tf32(four.z)), __uint_as_float(to_tf32(four.w))));
-    }
+    for (unsigned i = 4 * opaque(threadIdx.x); i < T::INPUTS; i += 4 * T::THREADS)
+      store4(stage + i, rounded4(load4(stage + i)));
     fence_async();
     __syncthreads();
 

@@ -13,7 +13,7 @@
 //            of the banks, so that what a warp loads at once lies in different ones. Stages of 8 (16) channels a part are
 //            copied while those before are multiplied, a few rows of the filters at a time. By FLAT channels, too few to
 //            fill a product, terms are the taps (c, r, s) in a row, all is there at once, and tap i begins at 8·i.
-// NaN, ties  as in conv2d_forward.cu. fp32x3 may make NaN of infinities, as it takes them apart.
+// NaN, ties  as in conv2d_forward.cu; by fp32x3 an infinity may give NaN, as it is taken apart.
 // Versions   tf32         operands rounded to tf32 where they are loaded, float32 sums
 //            fp32x3       three products, of the rounded operands and of what rounding left: float32's error
 //            bf16         bfloat16 arrays, transposed by ldmatrix as they are loaded
@@ -360,11 +360,6 @@ struct Output {
     }
   }
 };
-
-__device__ __forceinline__ float4 rounded4(float4 x) {
-  return make_float4(__uint_as_float(to_tf32(x.x)), __uint_as_float(to_tf32(x.y)), __uint_as_float(to_tf32(x.z)),
-                     __uint_as_float(to_tf32(x.w)));
-}
 
 template <unsigned PRECISION, class T>
 __device__ __forceinline__ void forward(const typename Format<PRECISION>::Element* __restrict__ x,

@@ -181,14 +181,16 @@ def choose(
     precision: str = "fp32",
     version: str | None = None,
 ) -> Choice:
-    """The version of a pass that computes fastest by its estimates, or the one that is asked for.
+    """The newest version of a pass that takes the sizes, with its first tile by estimate; or the one that is asked for.
+
+    "wgmma" is passed over where its blocks would not be filled, or its sums take long to add up.
 
     Args:
         pass_name: "forward", "backward_data" or "backward_weights".
         sizes: of the layer.
         form: "plain", "relu" or "pool".
         limits: of the device.
-        precision: of PRECISIONS. Sizes that no kernel of tf32 or fp32x3 takes are computed in fp32, which is as exact.
+        precision: of PRECISIONS. What no kernel of tf32 or fp32x3 takes is computed in fp32, which is as exact.
         version: None, or one of those.
 
     Raises:
@@ -207,7 +209,7 @@ def choose(
         )
     for name in reversed([name for name in versions if name in compiled and version in (None, name)]):
         tile = compiled[name].choose_tile(sizes, form, limits, precision)
-        if tile is not None and (version == name or name != "wgmma" or compiled[name].pays(sizes, tile, limits)):
+        if tile is not None and (version == name or name != "wgmma" or compiled[name].pays(sizes, form, tile, limits)):
             return Choice(name, precision, tile)
         if version == name or precision == "bf16":
             raise no_tile(sizes, name, compiled[name].NEEDS)

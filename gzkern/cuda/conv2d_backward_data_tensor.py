@@ -91,7 +91,7 @@ def backward_data(
     """dx; arguments and errors as ``conv2d.backward_data``. ``tile`` None: the one for these sizes."""
     backend = require_gradient(sizes, form, gradient, kept, weight=weight)
     tile = tile or choose_tile(sizes, form, backend.limits, precision)
-    if tile is None:
+    if tile is None or not _takes(sizes) or (tile.R, tile.S, tile.form) != (sizes.R, sizes.S, FORMS[form]):
         raise no_tile(sizes, "tensor", NEEDS)
     require_size("conv2d", "dx", sizes.x)
     dx = backend.empty(sizes.x)
@@ -108,10 +108,15 @@ def choose_tile(sizes: Conv2dSizes, form: str, limits: Limits, precision: str = 
 
 def tiles(sizes: Conv2dSizes, form: str, limits: Limits, precision: str = "tf32") -> list[Tile]:
     """All tiles that fit, from the least estimated time on."""
-    if sizes.C < _LEAST_CHANNELS or sizes.N % 4 or sizes.K % 4 or sizes.K * sizes.R * sizes.S > LONGEST_CHAIN:
+    if not _takes(sizes):
         return []
     fitting = [each for each in _candidates(sizes, form, precision) if each.shared_bytes <= limits.shared_bytes]
     return sorted(fitting, key=lambda each: _cycles(each, sizes, limits, precision))
+
+
+def _takes(sizes: Conv2dSizes) -> bool:
+    short = sizes.K * sizes.R * sizes.S <= LONGEST_CHAIN
+    return sizes.C >= _LEAST_CHANNELS and sizes.N % 4 == sizes.K % 4 == 0 and short
 
 
 def _candidates(sizes: Conv2dSizes, form: str, precision: str) -> Iterator[Tile]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..shapes import Conv2dSizes
 from .conv2d_common import FORMS, LONGEST_CHAIN, no_tile, placed, require_gradient
-from .launch import Geometry, Kernel, Limits, ceil_div, extents, padded, require_size
+from .launch import MOST_BLOCKS, Geometry, Kernel, Limits, ceil_div, extents, padded, require_size
 
 KERNELS = {"fp32": Kernel("conv2d_backward_data_unrolled", "conv2d_backward_data_unrolled")}
 """By precision."""
@@ -174,7 +174,8 @@ def _takes(tile: Tile, sizes: Conv2dSizes, form: str) -> bool:
         return False
     terms = sizes.K // tile.splits * sizes.R * sizes.S
     whole = sizes.N % 4 == sizes.K % tile.filters == 0 and min(sizes.C, sizes.K) > 0
-    return whole and terms <= LONGEST_CHAIN and tile.patch_rows >= patch_rows(sizes, form, tile.rows)
+    short = terms <= LONGEST_CHAIN and tile.grid(sizes)[1] <= MOST_BLOCKS[1]
+    return whole and short and tile.patch_rows >= patch_rows(sizes, form, tile.rows)
 
 
 def _cycles(tile: Tile, sizes: Conv2dSizes, limits: Limits) -> float:

@@ -7,7 +7,7 @@ from typing import Any
 from ..shapes import Conv2dSizes, pool_extent
 from . import conv2d_wgmma
 from .conv2d_common import FORMS, LONGEST_CHAIN, no_tile, placed, require_gradient
-from .conv2d_wgmma import DEPTH, NEEDS, PLANES, Tile
+from .conv2d_wgmma import DEPTH, MOST_POSITIONS, PLANES, Layer, Tile
 from .launch import Kernel, Limits, ceil_div, extents, padded, require_size
 
 KERNELS = {
@@ -18,7 +18,12 @@ KERNELS = {
 
 PACK = Kernel("conv2d_backward_data_wgmma", "conv2d_backward_data_wgmma_pack")
 
-_FORM = {int(number): form for form, number in FORMS.items()}
+NEEDS = (
+    "compute capability 9.0, multiples of 8 filters, 4 images (16 of a pool) and 32 channels, sums of "
+    f"{LONGEST_CHAIN} terms, filters with (R + 1)·(S + 1) ≤ {MOST_POSITIONS}"
+)
+
+_POOL, _RELU = FORMS["pool"], FORMS["relu"]
 
 
 def choose_tile(sizes: Conv2dSizes, form: str, limits: Limits, precision: str = "tf32") -> Tile | None:
@@ -28,16 +33,12 @@ def choose_tile(sizes: Conv2dSizes, form: str, limits: Limits, precision: str = 
 
 def tiles(sizes: Conv2dSizes, form: str, limits: Limits, precision: str = "tf32") -> list[Tile]:
     """All tiles that fit, from the least estimated time on."""
-    if sizes.K % DEPTH or sizes.N % (16 if form == "pool" else 4) or sizes.K * sizes.R * sizes.S > LONGEST_CHAIN:
-        return []
-    return conv2d_wgmma.tiles(
-        limits,
-        (sizes.R, sizes.S),
-        int(FORMS[form]),
-        _result(sizes),
-        precision,
-        lambda tile: _shared_bytes(tile, precision),
-    )
+    return conv2d_wgmma.tiles(_layer(sizes, form), limits, precision)
+
+
+def pays(sizes: Conv2dSizes, form: str, tile: Tile, limits: Limits) -> bool:
+    """Whether the tile keeps the device busy with what is asked for."""
+    return conv2d_wgmma.pays(_layer(sizes, form), tile, limits)
 
 
 def backward_data(
@@ -49,37 +50,33 @@ def backward_data(
     precision: str = "tf32",
     tile: Tile | None = None,
 ) -> Any:
-    """dx (C, H, W, N); arguments and errors as ``conv2d.backward_data``."""
+    """dx; arguments and errors as ``conv2d.backward_data``. ``tile`` None: the one for these sizes."""
     backend = require_gradient(sizes, form, gradient, kept, weight=weight)
+    layer = _layer(sizes, form)
     tile = tile or choose_tile(sizes, form, backend.limits, precision)
-    if tile is None:
+    if tile is None or not conv2d_wgmma.takes(tile, layer, backend.limits, precision):
         raise no_tile(sizes, "wgmma", NEEDS)
     require_size("conv2d", "dx", sizes.x)
     dx = backend.empty(sizes.x)
     packed = conv2d_wgmma.pack(backend, PACK, weight, tile, PLANES[precision])
-    geometry = conv2d_wgmma.geometry(tile, _result(sizes), _shared_bytes(tile, precision))
+    geometry = conv2d_wgmma.geometry(layer, tile, precision)
     scalars = extents(sizes.C, sizes.H, sizes.W, sizes.N, sizes.K)
     KERNELS[precision].of(tile)(backend, geometry, packed, gradient, placed(kept, gradient), dx, *scalars)
     return dx
 
 
-def pays(sizes: Conv2dSizes, tile: Tile, limits: Limits) -> bool:
-    """Whether the windows fill the blocks, and the blocks the device; else smaller tiles compute in less time."""
-    return conv2d_wgmma.filled(tile, _result(sizes), limits) >= 0.8
+def _layer(sizes: Conv2dSizes, form: str) -> Layer:
+    windows, images_by = (pool_extent(sizes.H), pool_extent(sizes.W)), 16 if form == "pool" else 4
+    return Layer(sizes.R, sizes.S, int(FORMS[form]), sizes.K, sizes.C, *windows, sizes.N, images_by, _patch_bytes)
 
 
-def _result(sizes: Conv2dSizes) -> tuple[int, int, int, int]:
-    return pool_extent(sizes.H), pool_extent(sizes.W), sizes.N, sizes.C
-
-
-def _shared_bytes(tile: Tile, precision: str) -> int:
-    form = _FORM[tile.form]
-    pace, images = 2 if form == "pool" else 1, 16 * tile.image_groups
+def _patch_bytes(tile: Tile) -> int:
+    pace, images = 2 if tile.form == _POOL else 1, 16 * tile.image_groups
 
     def extent(windows: int, filter_size: int) -> int:
         return ceil_div(2 * windows + filter_size - 1 + (filter_size - 1) % pace, pace)
 
     positions = extent(tile.window_rows, tile.R) * extent(tile.window_columns, tile.S)
     gradient = 4 * (positions * images + 8)
-    kept = {"plain": 0, "relu": gradient, "pool": padded(positions * images, 16, 128)}[form]
-    return tile.stages * (DEPTH * (gradient + kept) + 4 * tile.weights(PLANES[precision]))
+    codes = padded(positions * images, 16, 128)
+    return DEPTH * (gradient + (codes if tile.form == _POOL else gradient if tile.form == _RELU else 0))

@@ -46,6 +46,11 @@ class Tile:
     segments: int
 
     @property
+    def layer(self) -> tuple[int, int, int, int]:
+        """What the tile is for: R, S, Q and the form."""
+        return self.R, self.S, self.Q, self.form
+
+    @property
     def step(self) -> int:
         """Tap columns that have rows of their own."""
         return self.S // self.taps
@@ -139,7 +144,7 @@ def backward_weights(
     """dweight; arguments and errors as ``conv2d.backward_weights``. ``tile`` None: the one for these sizes."""
     backend = require_gradient(sizes, form, gradient, kept, x=x)
     tile = tile or choose_tile(sizes, form, backend.limits, precision)
-    if tile is None or not _takes(sizes):
+    if tile is None or not _takes(sizes) or tile.layer != (sizes.R, sizes.S, sizes.Q, int(FORMS[form])):
         raise no_tile(sizes, "tensor", NEEDS)
     stages = _stages(tile, sizes, backend.limits, precision)
     parts = ceil_div(tile.stages(sizes), stages)

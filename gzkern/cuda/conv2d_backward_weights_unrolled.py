@@ -42,6 +42,10 @@ class Tile:
     columns: int
     step: int
 
+    def fits(self, sizes: Conv2dSizes, form: str) -> bool:
+        """Whether it is for these filters and this form, and its steps for rows of this length."""
+        return (self.R, self.S, self.form) == (sizes.R, sizes.S, FORMS[form]) and sizes.Q % self.step == 0
+
     @property
     def lanes(self) -> int:
         """Threads of a group."""
@@ -109,7 +113,7 @@ def backward_weights(
     """dweight; arguments and errors as ``conv2d.backward_weights``. ``tile`` None: the one for these sizes."""
     backend = require_gradient(sizes, form, gradient, kept, x=x)
     tile = tile or choose_tile(sizes, form, backend.limits)
-    if tile is None or not _takes(sizes):
+    if tile is None or not _takes(sizes) or not tile.fits(sizes, form):
         raise no_tile(sizes, "unrolled", NEEDS)
     stages = tile.stages(sizes, backend.limits)
     parts = ceil_div(tile.items(sizes), stages * tile.groups)

@@ -14,7 +14,10 @@ from .launch import Geometry, Kernel, Limits, ceil_div, extents, padded, require
 KERNELS = {"tf32": Kernel("conv2d_backward_weights_wgmma", "conv2d_backward_weights_wgmma")}
 """By precision."""
 
-NEEDS = "compute capability 9.0 and multiples of 8 images, 16 channels and 64 filters"
+NEEDS = (
+    "compute capability 9.0, multiples of 8 images, 16 channels and 64 filters, filters whose sums fit in registers, "
+    "and rows that fit in shared memory"
+)
 
 _POOL = int(FORMS["pool"])
 _RELU = int(FORMS["relu"])
@@ -85,16 +88,11 @@ def choose_tile(sizes: Conv2dSizes, form: str, limits: Limits, precision: str = 
 def tiles(sizes: Conv2dSizes, form: str, limits: Limits, precision: str = "tf32") -> list[Tile]:
     """All tiles that fit, from the least estimated time on."""
     del precision  # there is one
-    if limits.capability != 90 or sizes.N == 0 or sizes.N % _IMAGES:
-        return []
     candidates = (
         Tile(sizes.R, sizes.S, sizes.W, int(FORMS[form]), filters, width, channels, splits, stages)
         for filters, width, channels, splits, stages in product((2, 1), (32, 16), (2, 1), (2, 1), (3, 2, 1))
     )
-    fitting = [
-        tile for tile in candidates if _fits(tile, sizes) and tile.stages * tile.stage_bytes <= limits.shared_bytes
-    ]
-    return sorted(fitting, key=_cost)
+    return sorted((tile for tile in candidates if _takes(tile, sizes, form, limits)), key=_cost)
 
 
 def backward_weights(
@@ -106,10 +104,10 @@ def backward_weights(
     precision: str = "tf32",
     tile: Tile | None = None,
 ) -> Any:
-    """dweight (C, R, S, K); arguments and errors as ``conv2d.backward_weights``."""
+    """dweight; arguments and errors as ``conv2d.backward_weights``. ``tile`` None: the one for these sizes."""
     backend = require_gradient(sizes, form, gradient, kept, x=x)
     tile = tile or choose_tile(sizes, form, backend.limits, precision)
-    if tile is None:
+    if tile is None or not _takes(tile, sizes, form, backend.limits):
         raise no_tile(sizes, "wgmma", NEEDS)
     parts, steps = split(sizes, tile, backend.limits)
     shape = (parts * tile.splits, *sizes.weight)
@@ -121,8 +119,9 @@ def backward_weights(
     return sum_parts(partial)
 
 
-def pays(sizes: Conv2dSizes, tile: Tile, limits: Limits) -> bool:
+def pays(sizes: Conv2dSizes, form: str, tile: Tile, limits: Limits) -> bool:
     """Whether the products of a part take long beside writing and adding up its sums."""
+    del form  # of which the tile is
     return split(sizes, tile, limits)[1] >= _LEAST_STEPS
 
 
@@ -134,11 +133,15 @@ def split(sizes: Conv2dSizes, tile: Tile, limits: Limits) -> tuple[int, int]:
     return ceil_div(steps, each), each
 
 
-def _fits(tile: Tile, sizes: Conv2dSizes) -> bool:
+def _takes(tile: Tile, sizes: Conv2dSizes, form: str, limits: Limits) -> bool:
     sums = tile.R * tile.S * tile.channels // 2
     return (
-        tile.threads == 128 * _WARPGROUPS
-        and sizes.C % tile.block_channels == sizes.K % tile.block_filters == 0
+        limits.capability == 90
+        and (tile.R, tile.S, tile.columns, tile.form) == (sizes.R, sizes.S, sizes.W, FORMS[form])
+        and min(sizes.C, sizes.K, sizes.N) > 0
+        and sizes.C % tile.block_channels == sizes.K % tile.block_filters == sizes.N % _IMAGES == 0
+        and tile.threads == 128 * _WARPGROUPS
+        and tile.stages * tile.stage_bytes <= limits.shared_bytes
         and sums <= (_MOST_SUMS if tile.splits == 2 else _MANY_SUMS)
         and _step_terms(tile) <= LONGEST_CHAIN
     )

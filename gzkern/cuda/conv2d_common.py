@@ -16,7 +16,7 @@ from ..shapes import Conv2dSizes
 from .launch import Backend, backend_of, extents
 
 FORMS = {"plain": np.uint32(0), "relu": np.uint32(1), "pool": np.uint32(2)}
-"""As in conv2d_gradient.cuh."""
+"""As in conv2d_form.cuh."""
 
 LONGEST_CHAIN = 4096
 """Additions one after the other."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..shapes import Conv2dSizes
 from .conv2d_common import FORMS, LONGEST_CHAIN, no_tile, require_inputs
-from .launch import Geometry, Kernel, Limits, ceil_div, extents, require_size
+from .launch import MOST_BLOCKS, Geometry, Kernel, Limits, ceil_div, extents, require_size
 
 KERNELS = {"fp32": Kernel("conv2d_forward_unrolled", "conv2d_forward_unrolled")}
 """By precision."""
@@ -27,7 +27,6 @@ NEEDS = (
     "that fit in shared memory"
 )
 
-_MOST_BLOCKS = 65535  # along y and z of a grid
 _BYTES_A_CYCLE = 24  # from level-2 cache to a multiprocessor
 _RESERVED = 1024  # bytes of shared memory that the system takes of a block
 
@@ -142,7 +141,7 @@ def _takes(tile: Tile, sizes: Conv2dSizes, form: str) -> bool:
     _, down, images = tile.grid(sizes)
     terms = sizes.C // tile.splits * sizes.R * sizes.S
     whole = sizes.N % 4 == sizes.K % 4 == sizes.C % tile.channels == 0
-    return whole and terms <= LONGEST_CHAIN and max(down, images) <= _MOST_BLOCKS
+    return whole and terms <= LONGEST_CHAIN and max(down, images) <= MOST_BLOCKS[1]
 
 
 def _cycles(tile: Tile, sizes: Conv2dSizes, limits: Limits) -> float:

@@ -7,21 +7,23 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from .launch import Backend, Geometry, Kernel, Limits, ceil_div, elementwise, extents
+from .conv2d_common import LONGEST_CHAIN
+from .launch import Backend, Geometry, Kernel, Limits, ceil_div, elementwise, extents, require_size
 
 PLANES = {"tf32": 1, "fp32x3": 2}
 """Of packed weights, by precision."""
 
 DEPTH = 8
-"""Channels of a stage."""
+"""Channels of a stage: the depth of a product."""
 
-NEEDS = "compute capability 9.0 and multiples of 8 channels, 4 images (16 for the gradient of a pool) and 32 filters"
+MOST_POSITIONS = 64
+"""Of a warp's patch: the loads of all and four times as many products are unrolled."""
 
 _EIGHT_WARPS = ((2, 4, 1), (1, 4, 2), (2, 2, 2), (2, 2, 1), (1, 4, 1), (1, 2, 2), (1, 1, 4))
 _BLOCKS = {"tf32": ((1, 3, 4), *_EIGHT_WARPS), "fp32x3": _EIGHT_WARPS}  # rows and columns of windows, 16s of images
 _OUTPUTS = {"tf32": (64, 32), "fp32x3": (32,)}
-_MOST_POSITIONS = 64  # of a warp's patch: the loads of all and four times as many products are unrolled
-_WARPS = 8  # keep the tensor cores of a multiprocessor busy
+_WARPS = 8  # keep the tensor cores of a multiprocessor busy; by fp32x3 no more have registers
+_LEAST_FILLED = 0.8
 
 
 @dataclass(frozen=True)
@@ -42,64 +44,97 @@ class Tile:
         """Of a block."""
         return self.window_rows * self.window_columns * self.image_groups
 
-    def blocks(self, rows: int, columns: int, images: int, outputs: int) -> int:
-        """Of a launch, over so many windows, images and channels of the result."""
-        windows = ceil_div(rows, self.window_rows) * ceil_div(columns, self.window_columns)
-        return windows * ceil_div(images, 16 * self.image_groups) * (outputs // self.outputs)
 
-    def weights(self, planes: int) -> int:
-        """Floats of a stage's weights."""
-        return planes * self.R * self.S * self.outputs * DEPTH
+@dataclass(frozen=True)
+class Layer:
+    """What a pass of a layer multiplies.
+
+    Attributes:
+        R, S, form: of the tile that it needs.
+        depth: channels that are added up.
+        outputs: channels of the result.
+        rows, columns: windows of the result.
+        images: of the result.
+        images_by: what their number must be a multiple of.
+        patch_bytes: of a stage of a tile, beside its weights.
+    """
+
+    R: int
+    S: int
+    form: int
+    depth: int
+    outputs: int
+    rows: int
+    columns: int
+    images: int
+    images_by: int
+    patch_bytes: Callable[[Tile], int]
+
+    def blocks(self, tile: Tile) -> int:
+        """Of a launch."""
+        windows = ceil_div(self.rows, tile.window_rows) * ceil_div(self.columns, tile.window_columns)
+        return windows * ceil_div(self.images, 16 * tile.image_groups) * (self.outputs // tile.outputs)
+
+    def shared_bytes(self, tile: Tile, precision: str) -> int:
+        """Of a block."""
+        weights = 4 * PLANES[precision] * self.R * self.S * tile.outputs * DEPTH
+        return tile.stages * (self.patch_bytes(tile) + weights)
 
 
-def tiles(
-    limits: Limits,
-    filter_size: tuple[int, int],
-    form: int,
-    result: tuple[int, int, int, int],
-    precision: str,
-    shared_bytes: Callable[[Tile], int],
-) -> list[Tile]:
-    """All tiles whose block fits, from the cheapest on; ``result``: rows and columns of windows, images, channels.
+def takes(tile: Tile, layer: Layer, limits: Limits, precision: str) -> bool:
+    """Whether the kernel of a tile computes this layer, on a device of these limits."""
+    return (
+        limits.capability == 90
+        and (tile.R, tile.S, tile.form) == (layer.R, layer.S, layer.form)
+        and layer.depth % DEPTH == layer.outputs % tile.outputs == layer.images % layer.images_by == tile.warps % 4 == 0
+        and layer.depth * layer.R * layer.S <= LONGEST_CHAIN
+        and (layer.R + 1) * (layer.S + 1) <= MOST_POSITIONS
+        and (precision == "tf32" or (tile.outputs == 32 and tile.warps <= _WARPS))
+        and layer.shared_bytes(tile, precision) <= limits.shared_bytes
+    )
+
+
+def tiles(layer: Layer, limits: Limits, precision: str) -> list[Tile]:
+    """All tiles that fit, from the cheapest on.
 
     A round of blocks costs the products of one; fewer warps than keep the tensor cores busy cost as much as those, and
     stages that are not copied while others are multiplied half as much again. Of equals the larger block wins: less of
     its patch is read by its neighbours too.
     """
-    R, S = filter_size
-    outputs = result[3]
-    if limits.capability != 90 or (R + 1) * (S + 1) > _MOST_POSITIONS:
-        return []
 
     def cost(tile: Tile) -> tuple[float, int]:
-        rounds = ceil_div(tile.blocks(*result), limits.multiprocessors)
+        rounds = ceil_div(layer.blocks(tile), limits.multiprocessors)
         return rounds * tile.outputs * max(tile.warps, _WARPS) * (1 if tile.stages > 1 else 1.5), -tile.warps
 
     candidates = (
-        Tile(R, S, form, width, *block, stages)
-        for width, block in product(_OUTPUTS[precision], _BLOCKS[precision])
-        if outputs % width == 0
-        for stages in (3, 2, 1)
+        Tile(layer.R, layer.S, layer.form, width, *block, stages)
+        for width, block, stages in product(_OUTPUTS[precision], _BLOCKS[precision], (3, 2, 1))
     )
-    return sorted((tile for tile in candidates if shared_bytes(tile) <= limits.shared_bytes), key=cost)
+    return sorted((tile for tile in candidates if takes(tile, layer, limits, precision)), key=cost)
 
 
-def filled(tile: Tile, result: tuple[int, int, int, int], limits: Limits) -> float:
-    """The share of the rounds of blocks, of all multiprocessors, that computes something of the result."""
-    rows, columns, images, outputs = result
-    each = tile.window_rows * tile.window_columns * 16 * tile.image_groups * tile.outputs
-    rounds = ceil_div(tile.blocks(*result), limits.multiprocessors)
-    return rows * columns * images * outputs / max(rounds * limits.multiprocessors * each, 1)
+def pays(layer: Layer, tile: Tile, limits: Limits) -> bool:
+    """Whether the windows fill the blocks, and the blocks the device; else smaller tiles compute in less time."""
+    block = tile.window_rows * tile.window_columns * 16 * tile.image_groups * tile.outputs
+    rounds = ceil_div(layer.blocks(tile), limits.multiprocessors)
+    computed = rounds * limits.multiprocessors * block
+    return layer.rows * layer.columns * layer.images * layer.outputs >= _LEAST_FILLED * computed
 
 
 def pack(backend: Backend, kernel: Kernel, weight: Any, tile: Tile, planes: int) -> Any:
-    """The weights (C, R, S, K) in the order in which blocks read them; float32, planes × as many."""
-    packed = backend.empty((planes, *weight.shape))
+    """The weights (C, R, S, K) in the order in which blocks read them; float32, planes × as many.
+
+    Raises:
+        InputError: they would have 2³¹ elements or more.
+    """
+    shape = (planes, *weight.shape)
+    require_size("conv2d", "the packed weights", shape)
+    packed = backend.empty(shape)
     C, _, _, K = weight.shape
     kernel.of(tile)(backend, elementwise(packed.size), weight, packed, *extents(C, K, planes))
     return packed
 
 
-def geometry(tile: Tile, result: tuple[int, int, int, int], shared_bytes: int) -> Geometry:
-    """The launch; ``result`` as in :func:`tiles`."""
-    return Geometry((tile.blocks(*result),), (32 * tile.warps,), shared_bytes)
+def geometry(layer: Layer, tile: Tile, precision: str) -> Geometry:
+    """The launch."""
+    return Geometry((layer.blocks(tile),), (32 * tile.warps,), layer.shared_bytes(tile, precision))

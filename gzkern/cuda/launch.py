@@ -19,7 +19,9 @@ MOST_ELEMENTS = 2**31 - 1
 ALIGNMENT = 16
 """Bytes: what the address of an array must be divisible by, so that kernels may load four numbers at once."""
 
-_MOST_BLOCKS = (2**31 - 1, 65535, 65535)
+MOST_BLOCKS = (2**31 - 1, 65535, 65535)
+"""Of a grid along x, y and z."""
+
 _MOST_THREADS = 1024
 
 
@@ -107,7 +109,7 @@ class Kernel:
         function(geometry.grid, geometry.block, arguments, geometry.shared)
 
     def _check(self, geometry: Geometry, arguments: Sequence[Any]) -> None:
-        for axis, (blocks, most) in enumerate(zip(geometry.grid, _MOST_BLOCKS, strict=False)):
+        for axis, (blocks, most) in enumerate(zip(geometry.grid, MOST_BLOCKS, strict=False)):
             if not 0 < blocks <= most:
                 raise InputError(f"{self.name}: {blocks} blocks along {'xyz'[axis]}, expected 1 to {most}; "
                                  "take smaller arrays")  # fmt: skip

@@ -1,10 +1,12 @@
 // Tensor-core products of a warp, with float32 sums (mma.sync, sm_80 and newer).
 //
-//   to_tf32(x)                   x rounded to tf32's 10 bits of mantissa, ties away from zero; the other bits are 0
+//   to_tf32(x)                   x rounded to tf32's 10 bits of mantissa, ties away from zero; the other bits are 0 (of a
+//                                NaN too, which is infinite if it has no others)
 //   mma_m16n8k8_tf32(d, a, b)    d (16×8) += a (16×8) · b (8×8), by all 32 lanes at once
-//   Fragment, multiply(d, a, b)  the same of float32 operands: by TF32 one product of the rounded operands, by FP32X3
-//                                three, of what was rounded and of what that left (float32's error at a third of the
-//                                speed; the product of the two rests is below it)
+//   rounded4(x)                  four of them
+//   Fragment, multiply(d, a, b)  one a and several b of float32 operands: by TF32 a product of the rounded ones each, by
+//                                FP32X3 three, of what was rounded and of what that left (float32's error at a third of
+//                                the speed; the product of the two rests is below it)
 //   to_bf16(x)                   x rounded to bfloat16, ties to even, as its 16 bits
 //   mma_m16n8k16_bf16(d, a, b)   d (16×8) += a (16×16) · b (16×8) of bfloat16; multiply(d, a, b) by BF16
 //   load_matrices_transposed(to, row)
@@ -28,6 +30,11 @@ __device__ __forceinline__ unsigned to_tf32(float x) {
 #else
   return emulation::to_tf32(x);
 #endif
+}
+
+__device__ __forceinline__ float4 rounded4(float4 x) {
+  return make_float4(__uint_as_float(to_tf32(x.x)), __uint_as_float(to_tf32(x.y)), __uint_as_float(to_tf32(x.z)),
+                     __uint_as_float(to_tf32(x.w)));
 }
 
 __device__ __forceinline__ void mma_m16n8k8_tf32(float d[4], const unsigned a[4], const unsigned b[2]) {
@@ -91,18 +98,6 @@ struct Fragment {
   }
 };
 
-template <unsigned PRECISION>
-__device__ __forceinline__ void multiply(float d[4], const Fragment<4, PRECISION>& a, const Fragment<2, PRECISION>& b) {
-  if constexpr (PRECISION == FP32X3) {  // the small ones first
-    mma_m16n8k8_tf32(d, a.rest, b.rounded);
-    mma_m16n8k8_tf32(d, a.rounded, b.rest);
-  }
-  if constexpr (PRECISION == BF16)
-    mma_m16n8k16_bf16(d, a.rounded, b.rounded);
-  else
-    mma_m16n8k8_tf32(d, a.rounded, b.rounded);
-}
-
 // One a, a row of b. By FP32X3 each product is taken apart from the sum, and added to it by a rounded addition: the
 // tensor cores cut off the low bits of what they add, which over hundreds of products is more than float32's error.
 template <unsigned PRECISION, unsigned COUNT>
@@ -122,6 +117,11 @@ __device__ __forceinline__ void multiply(float (&d)[COUNT][4], const Fragment<4,
       for (unsigned i = 0; i < 4; ++i) d[j][i] += products[j][i];
   } else {
 #pragma unroll
-    for (unsigned j = 0; j < COUNT; ++j) multiply(d[j], a, b[j]);
+    for (unsigned j = 0; j < COUNT; ++j) {
+      if constexpr (PRECISION == BF16)
+        mma_m16n8k16_bf16(d[j], a.rounded, b[j].rounded);
+      else
+        mma_m16n8k8_tf32(d[j], a.rounded, b[j].rounded);
+    }
   }
 }

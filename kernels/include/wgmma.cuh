@@ -4,8 +4,9 @@
 //   wgmma<false>     d = a · b
 //   wgmma_fence()    before the first product, and after registers of d or a were written otherwise
 //   wgmma_commit()   close a group of products
-//   wgmma_wait<N>()  until all but the last N groups are done: then their a may be overwritten, their d read
-//   fence_async()    what this thread wrote to shared memory, by copies too, is there for products after a barrier
+//   wgmma_wait<N>()  until all but the last N groups are done: then their a and b may be overwritten, their d read
+//   fence_async()    what this thread wrote to shared memory, by copies that it has waited for too, is there for products
+//                    after a barrier
 //
 // A warp has 16 rows of d and a, and a lane of it what mma.cuh says of an m16n8k8 product, for each 8 columns in turn:
 // d[4·j + i] is d[i] of columns 8j to 8j + 7. b lies in shared memory, as Columns says: rounded to tf32, in tiles of
@@ -108,6 +109,6 @@ __device__ __forceinline__ void wgmma_wait() {
 
 __device__ __forceinline__ void fence_async() {
 #ifdef __CUDA_ARCH__
-  WGMMA_ASM("fence.proxy.async.shared::cta;" ::: "memory");
+  WGMMA_ASM("fence.proxy.async.shared::cta;" :: : "memory");
 #endif
 }

@@ -211,7 +211,7 @@ def test_sizes_that_no_compiled_kernel_takes_go_down_the_ladder(pass_name):
         (("forward", "tf32", "naive"), "version of forward in tf32 is 'naive', expected tensor or wgmma"),
         (("forward", "fp32", "tensor"), "expected naive or long or tiled or vectorised or unrolled"),
         (("forward", "bf16"), r"multiples of 4 \(bf16: 8\) images and filters.*got x \(5, 9, 9, 7\)"),
-        (("forward", "tf32", "wgmma"), "compute capability 9.0 and multiples of 8 channels"),
+        (("forward", "tf32", "wgmma"), "compute capability 9.0, multiples of 8 channels"),
     ],
 )
 def test_what_cannot_be_chosen_is_refused(asked, message):
@@ -248,3 +248,37 @@ def test_bfloat16_is_computed_for_prediction():
     assert code is None
     assert y.dtype == np.uint16
     np.testing.assert_allclose(from_bfloat16(y), exact, atol=0.02 * np.abs(exact).max())
+
+
+@pytest.mark.gxx
+@pytest.mark.parametrize(
+    ("pass_name", "version"), [(name, version) for name, modules in COMPILED.items() for version in modules]
+)
+def test_a_tile_of_another_layer_is_refused(pass_name, version):
+    """Before anything is launched: of another filter, of another form, and for sizes that it does not divide."""
+    module = COMPILED[pass_name][version]
+    precision = next(iter(module.KERNELS))
+    sizes = Conv2dSizes(32, 8, 8, 16, 3, 3, 64)
+    for other, form in ((replace(sizes, R=2), "relu"), (replace(sizes, N=18), "pool"), (replace(sizes, S=2), "pool")):
+        tile = module.choose_tile(sizes, "relu", H100, precision)
+        x, weight = np.empty(other.x, np.float32), np.empty(other.weight, np.float32)
+        gradient = np.empty(other.y(form), np.float32)
+        kept = gradient if form == "relu" else np.empty(other.y(form), np.uint8)
+        arrays = {"x": x, "weight": weight, "gradient": gradient, "kept": kept, "sizes": other}
+        arrays["bias"] = np.empty((other.K, other.P, other.Q), np.float32)
+        function, names = {
+            "forward": ("convolve", ("x", "weight", "bias")),
+            "backward_data": ("backward_data", ("weight", "gradient", "kept", "sizes")),
+            "backward_weights": ("backward_weights", ("x", "gradient", "kept", "sizes")),
+        }[pass_name]
+        with pytest.raises(InputError, match=f"version '{version}' takes"):
+            getattr(module, function)(
+                **{name: arrays[name] for name in names}, form=form, precision=precision, tile=tile
+            )
+
+
+@pytest.mark.parametrize("sizes", [(0, 8, 8, 16, 3, 3, 64), (32, 8, 8, 16, 3, 3, 0), (32, 8, 8, 0, 3, 3, 64)])
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "fp32x3"])
+@pytest.mark.parametrize("pass_name", COMPILED)
+def test_empty_sizes_have_a_version_too(pass_name, precision, sizes):
+    assert conv2d.choose(pass_name, Conv2dSizes(*sizes), "relu", H100, precision)

@@ -7,11 +7,10 @@
 
 namespace emulation {
 
-// cvt.rna.tf32: nearest, ties away from zero; infinity stays, NaN becomes the one that the instruction gives.
+// cvt.rna.tf32: nearest, ties away from zero. As the machine code has it, infinities and NaN are cut, not rounded.
 inline unsigned to_tf32(float x) {
-  if (isnan(x)) return 0x7fffffff;
   const unsigned bits = bits_as<unsigned>(x);
-  return isinf(x) ? bits : (bits + 0x1000) & 0xffffe000;
+  return (isnan(x) || isinf(x) ? bits : bits + 0x1000) & 0xffffe000;
 }
 
 // cvt.rn.bf16: nearest, ties to even; NaN becomes the one that the instruction gives.
