@@ -84,9 +84,7 @@ def ring(name: str, samples: int, minutes: float | None = None) -> Ring:
 
 def rows_of(problem: Problem, here: Ring, baselines: Sequence[str]) -> Iterator[dict[str, Any]]:
     """The rows of one problem: ``missing`` says what they lack, ``error`` why they must not be believed."""
-    if here.device is None:
-        yield _row(problem, here, missing=here.absent)
-        return
+    assert here.device is not None
     if time.monotonic() > here.deadline:
         yield _row(problem, here, missing="no time left")
         return
@@ -137,18 +135,35 @@ def run(
 ) -> tuple[list[dict[str, Any]], int]:
     """All rows, printed, and written after every problem; 1 if one of them must not be believed, else 0."""
     rows: list[dict[str, Any]] = []
-    for problem in problems:
-        try:
-            rows.extend(rows_of(problem, here, baselines))
-        except Exception as error:  # of one problem; the others still count
-            rows.append(_row(problem, here, error=f"{title(problem)}: {type(error).__name__}: {error}"))
-        if path:
-            write_rows(path, rows, here.facts)
-    print_table(rows, COLUMNS)
+    if here.device is None:
+        rows = [_row(problem, here, missing=here.absent) for problem in problems]
+        say_absent(rows, here, path)
+        return rows, 0
+    try:
+        for problem in problems:
+            try:
+                rows.extend(rows_of(problem, here, baselines))
+            except MemoryError as error:
+                rows.append(_row(problem, here, missing=f"more memory than there is: {error}"))
+            except Exception as error:  # of one problem; the others still count
+                rows.append(_row(problem, here, error=f"{title(problem)}: {type(error).__name__}: {error}"))
+            if path:
+                write_rows(path, rows, here.facts)
+    finally:
+        print_table(rows, COLUMNS)
     doubts = [row["error"] for row in rows if row["error"]]
     for sentence in doubts:
         print(f"not to be believed: {sentence}", file=sys.stderr)
     return rows, 1 if doubts else 0
+
+
+def say_absent(rows: Sequence[dict[str, Any]], here: Ring, path: str | None) -> None:
+    """Say that nothing is measured here, and write the rows that say so, but never over those of another machine."""
+    print(f"{len(rows)} rows not measured: {here.absent}")
+    if path and Path(path).exists():
+        print(f"{path} stands as it is")
+    elif path:
+        write_rows(path, rows, here.facts)
 
 
 def write_rows(path: str, rows: Sequence[dict[str, Any]], facts: dict[str, Any]) -> None:

@@ -11,12 +11,12 @@ predict, 1, 64 and 960, there is the forward pass alone; conv1 has no gradient o
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator
 
+from benchmarks.command import call
 from benchmarks.contest import ring, run
 from benchmarks.conv_problem import LAYERS, PASSES, ConvProblem, published, small
-from benchmarks.options import add_common, batches_of, chosen, file
+from benchmarks.options import add_common, batches_of, chosen, picture
 from benchmarks.roofline import draw
 from benchmarks.verify import PRECISIONS
 from gzkern.shapes import BACKWARD_DATA, FORWARD
@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parse(arguments)
     here = ring(options.device, options.samples, options.minutes)
     rows, code = run(convolutions(options), here, options.baseline, options.json)
-    if options.png:
+    if options.png and any(row["ms"] for row in rows):
         draw(rows, here.peaks, options.png)
     return code
 
@@ -62,7 +62,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     precisions = chosen("precision", PRECISIONS, everything=True)
     parser.add_argument("--precision", type=precisions, default=list(PRECISIONS), help="all, or some with commas")
     add_common(parser, "cudnn,torch")
-    parser.add_argument("--png", metavar="FILE", type=file, help="draw the roofline")
+    parser.add_argument("--png", metavar="FILE", type=picture, help="draw the roofline")
     options = parser.parse_args(arguments)
     if "cublas" in options.baseline:
         parser.error("baseline cublas: has no convolutions; see python -m benchmarks.ops")
@@ -72,4 +72,4 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    call(main)

@@ -24,9 +24,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks import disassembly, model, op_problem
+from benchmarks.command import call
 from benchmarks.conv_problem import LAYERS, PASSES, published
 from benchmarks.disassembly import Code
 from benchmarks.model import GPUS, Gpu, Prediction
+from benchmarks.options import file
 from benchmarks.report import machine, print_table
 from gzkern.cuda import conv2d
 from gzkern.device import select
@@ -88,7 +90,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--version", help="one alone (default: all that take the sizes)")
     parser.add_argument("--gpu", default="H100", help=f"{' or '.join(GPUS)} (default: %(default)s)")
     parser.add_argument("--blocks", type=int, default=BLOCKS, help="of a launch to trace (default: %(default)s)")
-    parser.add_argument("--json", metavar="FILE", help="write it all")
+    parser.add_argument("--json", metavar="FILE", type=file, help="write it all")
     options = parser.parse_args(arguments)
     try:
         title, found = versions(options.operation, options.layer, options.batch)
@@ -389,4 +391,4 @@ def _row(launch: Launch) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    call(main)

@@ -7,10 +7,10 @@ python -m benchmarks.ops --device cpu --baseline torch --samples 15
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator
 
 from benchmarks import op_problem
+from benchmarks.command import call
 from benchmarks.contest import ring, run
 from benchmarks.options import add_common, batches_of, chosen
 from benchmarks.problem import Problem
@@ -41,4 +41,4 @@ def problems(options: argparse.Namespace) -> Iterator[Problem]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    call(main)

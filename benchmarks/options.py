@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -20,7 +22,7 @@ def add_common(parser: argparse.ArgumentParser, baselines: str) -> None:
     text = f"of {', '.join(OPPONENTS)}; '' for none (default: {baselines})"
     parser.add_argument("--baseline", type=names, default=names(baselines), help=text)
     parser.add_argument("--samples", type=positive, default=100, help="of every contender (default: 100)")
-    parser.add_argument("--minutes", type=float, help="begin nothing new after so many; the rest is listed")
+    parser.add_argument("--minutes", type=minutes, help="begin nothing new after so many; the rest is listed")
     parser.add_argument("--json", metavar="FILE", type=file, help="write the rows")
 
 
@@ -40,14 +42,14 @@ def chosen(what: str, names: Sequence[str] | dict, everything: bool = False) -> 
         if unknown or (everything and not found):
             also = "all or some of " if everything else ""
             raise argparse.ArgumentTypeError(f"{what} {', '.join(unknown) or text!r}: expected {also}{','.join(names)}")
-        return found
+        return list(dict.fromkeys(found))
 
     return parse
 
 
 def batches(text: str) -> list[int]:
     """Numbers of images."""
-    return [positive(part) for part in text.split(",")]
+    return list(dict.fromkeys(positive(part) for part in text.split(",")))
 
 
 def positive(text: str) -> int:
@@ -57,8 +59,36 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def minutes(text: str) -> float:
+    """A time, more than none."""
+    try:
+        found = float(text)
+    except ValueError:
+        found = 0.0
+    if not 0 < found < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number of minutes, more than 0")
+    return found
+
+
 def file(text: str) -> str:
-    """The name of a file to write."""
-    if Path(text).is_dir():
-        raise argparse.ArgumentTypeError(f"{text}: is a directory, expected the name of a file")
+    """The name of a file to write; its folder is made, and can be written."""
+    path = Path(text)
+    if path.exists() and not path.is_file():
+        kind = "a directory" if path.is_dir() else "no regular file"
+        raise argparse.ArgumentTypeError(f"{text}: is {kind}, expected the name of a file")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{text}: cannot be written ({error.strerror})") from None
     return text
+
+
+def picture(text: str) -> str:
+    """The name of a PNG to write, where there is what draws it."""
+    if not text.endswith(".png"):
+        raise argparse.ArgumentTypeError(f"{text}: expected a name that ends in .png")
+    if importlib.util.find_spec("matplotlib") is None:
+        raise argparse.ArgumentTypeError(f"{text}: drawing needs matplotlib; pip install matplotlib")
+    return file(text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,14 +14,11 @@ _SMALL, _LARGE = 14, 45  # markers of convolutions alone, and as the network has
 
 
 def draw(rows: Sequence[dict[str, Any]], peaks: Peaks, path: str) -> None:
-    """Write a PNG of the rows with cold caches, a panel a precision; without matplotlib only say so."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        print('matplotlib is not installed, so that nothing is drawn; pip install "gzkern[bench]"', file=sys.stderr)
-        return
+    """Write a PNG of the rows with cold caches, a panel a precision; at least one is measured."""
+    from matplotlib.figure import Figure
+
     measured = [row for row in rows if row["l2"] == "cold" and row["ms"]]
-    precisions = list(dict.fromkeys(row["precision"] for row in measured)) or ["nothing measured"]
+    precisions = list(dict.fromkeys(row["precision"] for row in measured))
     figure = Figure(figsize=(2.5 + 4.5 * len(precisions), 5.5), layout="constrained")
     panels = figure.subplots(1, len(precisions), squeeze=False, sharex=True, sharey=True)[0]
     for axes, precision in zip(panels, precisions, strict=True):
@@ -33,8 +29,11 @@ def draw(rows: Sequence[dict[str, Any]], peaks: Peaks, path: str) -> None:
         for row in some:
             _mark(axes, row)
     panels[0].set_ylabel("TFLOP/s")
+    low, high = panels[0].get_xlim()
+    middle, decades = (low * high) ** 0.5, max(high / low, 10.0) ** 0.5
+    panels[0].set_xlim(middle / decades, middle * decades)  # a decade at least, for labels that can be read
     figure.legend(handles=_legend(), loc="outside right center", fontsize=8)
-    figure.suptitle(f"Convolutions on {rows[0]['device'] if rows else 'nothing'}, cold caches")
+    figure.suptitle(f"Convolutions on {rows[0]['device']}, cold caches")
     figure.savefig(path, dpi=120)
 
 

@@ -17,10 +17,11 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from benchmarks.contest import Ring, ring, title, write_rows
+from benchmarks.command import call
+from benchmarks.contest import Ring, ring, say_absent, title, write_rows
 from benchmarks.conv import convolutions
 from benchmarks.conv_problem import LAYERS, PASSES, ConvProblem
-from benchmarks.options import DEVICES, batches, chosen, file, positive
+from benchmarks.options import DEVICES, batches, chosen, file, minutes, positive
 from benchmarks.problem import Contender
 from benchmarks.report import print_table, spread
 from benchmarks.timing import interleave, ranked
@@ -38,22 +39,33 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parse(arguments)
     here = ring(options.device, options.samples, options.minutes)
     rows: list[dict[str, Any]] = []
-    for problem in convolutions(options, plain=(False,)):
-        rows.extend(_rows(problem, here, options.top))
-        if options.json:
-            write_rows(options.json, rows, here.facts)
-    print_table(rows, COLUMNS)
+    if here.device is None:
+        rows = [_row(problem, missing=here.absent) for problem in _problems(options)]
+        say_absent(rows, here, options.json)
+        return 0
+    try:
+        for problem in _problems(options):
+            rows.extend(_rows(problem, here, options.top))
+            if options.json:
+                write_rows(options.json, rows, here.facts)
+    finally:
+        print_table(rows, COLUMNS)
     wrong = [row["error"] for row in rows if row["error"]]
     for sentence in wrong:
         print(f"not to be believed: {sentence}", file=sys.stderr)
     return 1 if wrong else 0
 
 
+def _problems(options: argparse.Namespace) -> Iterator[ConvProblem]:
+    """What was asked for, and has kernels of its precision."""
+    for problem in convolutions(options, plain=(False,)):
+        if problem.precision in conv2d.precisions_of(problem.pass_name):
+            yield problem
+
+
 def _rows(problem: ConvProblem, here: Ring, top: int) -> Iterator[dict[str, Any]]:
     """One row a tile, fastest first."""
-    if here.device is None:
-        yield _row(problem, missing=here.absent)
-        return
+    assert here.device is not None
     if time.monotonic() > here.deadline:
         yield _row(problem, missing="no time left")
         return
@@ -135,10 +147,13 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--batch", type=batches, help="images, with commas")
     parser.add_argument("--top", type=positive, default=8, help="tiles of a version (default: %(default)s)")
     parser.add_argument("--samples", type=positive, default=30, help=f"of the best {_SAMPLED} (default: %(default)s)")
-    parser.add_argument("--minutes", type=float, help="begin nothing new after so many; the rest is listed")
+    parser.add_argument("--minutes", type=minutes, help="begin nothing new after so many; the rest is listed")
     parser.add_argument("--json", metavar="FILE", type=file, help="write the rows")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if not any(True for _ in _problems(options)):
+        parser.error("nothing to measure: conv1 has no gradient of its data, bf16 no gradients at all")
+    return options
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    call(main)

@@ -127,6 +127,7 @@ def convolve(
 
     By bf16, which is for prediction, x, weight and y are uint16, the bits of bfloat16, and there is no code.
     """
+    _require_precision("forward", precision)
     dtype = np.uint16 if precision == "bf16" else np.float32
     backend, sizes = require_inputs(x, weight, bias, form, dtype)
     choice = choose("forward", sizes, form, backend.limits, precision, version)
@@ -146,6 +147,7 @@ def backward_data(
     precision: str = "fp32",
 ) -> Any:
     """dx (C, H, W, N) from weight (C, R, S, K), the gradient of y and what its form keeps."""
+    _require_precision("backward_data", precision)
     backend = require_gradient(sizes, form, gradient, kept, weight=weight)
     choice = choose("backward_data", sizes, form, backend.limits, precision, version)
     if choice.tile is None:
@@ -164,6 +166,7 @@ def backward_weights(
     precision: str = "fp32",
 ) -> Any:
     """dweight (C, R, S, K) from x (C, H, W, N), the gradient of y and what its form keeps."""
+    _require_precision("backward_weights", precision)
     backend = require_gradient(sizes, form, gradient, kept, x=x)
     choice = choose("backward_weights", sizes, form, backend.limits, precision, version)
     if choice.tile is None:
@@ -199,8 +202,7 @@ def choose(
     if pass_name not in COMPILED:
         raise InputError(f"conv2d: pass is {pass_name!r}, expected {' or '.join(COMPILED)}")
     compiled = COMPILED[pass_name]
-    if precision not in (offered := precisions_of(pass_name)):
-        raise InputError(f"conv2d: precision of {pass_name} is {precision!r}, expected {' or '.join(offered)}")
+    _require_precision(pass_name, precision)
     versions = [*LADDERS[pass_name].VERSIONS] if precision == "fp32" else []
     versions += [name for name, module in compiled.items() if precision in module.KERNELS]
     if version is not None and version not in versions:
@@ -222,3 +224,8 @@ def precisions_of(pass_name: str) -> list[str]:
     """Those that a pass can be asked to compute in."""
     modules = COMPILED[pass_name].values()
     return [each for each in PRECISIONS if each == "fp32" or any(each in module.KERNELS for module in modules)]
+
+
+def _require_precision(pass_name: str, precision: str) -> None:
+    if precision not in (offered := precisions_of(pass_name)):
+        raise InputError(f"conv2d: precision of {pass_name} is {precision!r}, expected {' or '.join(offered)}")
