@@ -271,7 +271,7 @@ extern "C" __global__ void __launch_bounds__(T::THREADS, T::BLOCKS)
   } else {
     constexpr unsigned WINDOW = T::ROWS * T::COLUMNS, SHARE = T::FILTERS / T::SPLITS;
     float* partial = stages + 4 * (threadIdx.x % T::GROUP);  // (split, filter, position, thread of a group)
-    __syncthreads();  // all stages are read
+    __syncthreads();                                         // all stages are read
 #pragma unroll
     for (unsigned f = 0; f < T::FILTERS; ++f)
 #pragma unroll
