@@ -49,6 +49,10 @@ class Tile:
     parts: int
     rows: int
 
+    def fits(self, sizes: Conv2dSizes) -> bool:
+        """Whether it is for these filters; flat terms are of a number of channels."""
+        return (self.R, self.S) == (sizes.R, sizes.S) and self.flat in (0, sizes.C)
+
     @property
     def images(self) -> int:
         """Of a block."""
@@ -111,8 +115,7 @@ def convolve(
     dtype = np.uint16 if precision == "bf16" else np.float32
     backend, sizes = require_inputs(x, weight, bias, form, dtype)
     here = tile or choose_tile(sizes, form, backend.limits, precision)
-    layer = sizes.R, sizes.S, _flat(sizes)
-    if here is None or not _takes(sizes, precision) or (here.R, here.S, here.flat) != layer:
+    if here is None or not _takes(sizes, precision) or not here.fits(sizes):
         raise no_tile(sizes, "tensor", NEEDS)
     shape = sizes.y(form)
     require_size("conv2d", "y", shape)
@@ -152,18 +155,13 @@ def _takes(sizes: Conv2dSizes, precision: str) -> bool:
 
 
 def _candidates(sizes: Conv2dSizes, precision: str) -> Iterator[Tile]:
-    flat = _flat(sizes)
+    flat = sizes.C if sizes.C < _FEW_CHANNELS else 0
     warp_tiles = _WARP_TILES[1:] if precision == "fp32x3" else _WARP_TILES  # its rests take registers, too
     for (m, j), warps_n, warps_k, windows in product(warp_tiles, _WARPS, _WARPS, _WINDOWS):
         for parts, rows in product((1,) if flat else _PARTS, (1,) if flat else {1, sizes.R}):
             candidate = Tile(sizes.R, sizes.S, flat, m, j, warps_n, warps_k, windows[0], windows[1], parts, rows)
             if candidate.threads * _registers(candidate, precision) <= 65536:
                 yield candidate
-
-
-def _flat(sizes: Conv2dSizes) -> int:
-    """Channels that are too few to fill a product, else 0."""
-    return sizes.C if sizes.C < _FEW_CHANNELS else 0
 
 
 def _registers(tile: Tile, precision: str) -> int:
