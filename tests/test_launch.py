@@ -16,8 +16,8 @@ class Recorder:
     def __init__(self):
         self.launches = []
 
-    def get_function(self, file, kernel):
-        return lambda *arguments: self.launches.append((file, kernel, *arguments))
+    def get_function(self, file, kernel, tile):
+        return lambda *arguments: self.launches.append((file, kernel, tile, *arguments))
 
 
 class CupyArray:
@@ -36,7 +36,7 @@ CupyArray.__module__ = "cupy"
 def test_a_kernel_is_launched_as_it_was_called():
     backend, x, n = Recorder(), np.zeros(8, np.float32), np.uint32(8)
     Kernel("relu", "relu_forward")(backend, Geometry((2, 3), (4, 8), 1024), x, x, n)
-    assert backend.launches == [("relu", "relu_forward", (2, 3), (4, 8), (x, x, n), 1024)]
+    assert backend.launches == [("relu", "relu_forward", (), (2, 3), (4, 8), (x, x, n), 1024)]
 
 
 @pytest.mark.parametrize(
