@@ -32,7 +32,7 @@ LAYERS = [
     ("autograd",),
     ("device",),
     ("cpu", "cuda", "emulator"),
-    ("mask", "decision_tree", "config", "shapes", "check", "cache", "files"),
+    ("mask", "update", "decision_tree", "config", "shapes", "check", "cache", "files"),
     ("errors",),
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

@@ -8,7 +8,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache, cached_property, partial
 from pathlib import Path
 from threading import Lock
@@ -173,6 +173,10 @@ class Cuda:
 
         with self._reporting("copying from the GPU, or what was launched before"):
             return cupy.asnumpy(array)
+
+    def aside(self) -> AbstractContextManager[None]:
+        """Launches go one after the other."""
+        return nullcontext()
 
     def describe(self) -> dict[str, Any]:
         """The GPU, its driver, and what compiles and launches the kernels."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import astuple, dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -67,6 +68,9 @@ class Backend(Protocol):
 
     def describe(self) -> dict[str, Any]:
         """What the bits of a result depend on: the GPU, compilers; text by name."""
+
+    def aside(self) -> AbstractContextManager[None]:
+        """What is launched within may run beside what is launched after it, where a step is recorded."""
 
     def __hash__(self) -> int:
         """Backends are keys of caches, by identity."""

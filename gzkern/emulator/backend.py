@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -70,6 +70,10 @@ class Emulator:
             InputError: g++ is missing or too old; says how to install it.
         """
         compiler.find()
+
+    def aside(self) -> AbstractContextManager[None]:
+        """Launches go one after the other."""
+        return nullcontext()
 
     def describe(self) -> dict[str, Any]:
         """The compiler of the kernels."""
