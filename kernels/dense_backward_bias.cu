@@ -12,19 +12,19 @@
 
 extern "C" __global__ void dense_backward_bias_naive(const float* __restrict__ gradient, const void* __restrict__ kept,
                                                      float* __restrict__ dbias, unsigned O, unsigned B,
-                                                     unsigned activation) {
+                                                     unsigned activation, float scale) {
   const unsigned o = blockIdx.x * blockDim.x + threadIdx.x;
   if (o >= O) return;
-  const GradientOfZ dz = {gradient, kept, activation, B};
+  const GradientOfZ dz = {gradient, kept, activation, B, scale};
   dbias[o] = sum_in_runs(0, B, 1, [&](float sum, unsigned b) { return sum + dz.at(o, b); });
 }
 
 extern "C" __global__ void dense_backward_bias_warp(const float* __restrict__ gradient, const void* __restrict__ kept,
                                                     float* __restrict__ dbias, unsigned O, unsigned B,
-                                                    unsigned activation) {
+                                                    unsigned activation, float scale) {
   const unsigned o = (blockIdx.x * blockDim.x + threadIdx.x) / 32, lane = threadIdx.x % 32;
   if (o >= O) return;  // the whole warp
-  const GradientOfZ dz = {gradient, kept, activation, B};
+  const GradientOfZ dz = {gradient, kept, activation, B, scale};
   const float mine = sum_in_runs(lane, B, 32, [&](float sum, unsigned b) { return sum + dz.at(o, b); });
   const float sum = warp_sum(mine);
   if (lane == 0) dbias[o] = sum;

@@ -28,10 +28,10 @@ constexpr unsigned APART = INPUTS / INPUTS_EACH, THREADS = APART * (COLUMNS / CO
 extern "C" __global__ void dense_backward_data_naive(const float* __restrict__ weight,
                                                      const float* __restrict__ gradient, const void* __restrict__ kept,
                                                      float* __restrict__ partial, unsigned I, unsigned O, unsigned B,
-                                                     unsigned part, unsigned activation) {
+                                                     unsigned part, unsigned activation, float scale) {
   const unsigned index = blockIdx.x * blockDim.x + threadIdx.x;
   if (index >= B * I) return;
-  const GradientOfZ dz = {gradient, kept, activation, B};
+  const GradientOfZ dz = {gradient, kept, activation, B, scale};
   const unsigned i = index % I, b = index / I;
   const unsigned first = blockIdx.y * part, end = first + part < O ? first + part : O;
   float sum = 0;
@@ -129,15 +129,15 @@ __device__ __forceinline__ void multiply_tiles(const float* __restrict__ weight,
 extern "C" __global__ void __launch_bounds__(THREADS, 5)
     dense_backward_data_tiled(const float* __restrict__ weight, const float* __restrict__ gradient,
                               const void* __restrict__ kept, float* __restrict__ partial, unsigned I, unsigned O,
-                              unsigned B, unsigned part, unsigned activation) {
-  multiply_tiles<false>(weight, {gradient, kept, activation, B}, partial, I, O, B, part);
+                              unsigned B, unsigned part, unsigned activation, float scale) {
+  multiply_tiles<false>(weight, {gradient, kept, activation, B, scale}, partial, I, O, B, part);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, 5)
     dense_backward_data_vectorised(const float* __restrict__ weight, const float* __restrict__ gradient,
                                    const void* __restrict__ kept, float* __restrict__ partial, unsigned I, unsigned O,
-                                   unsigned B, unsigned part, unsigned activation) {
-  multiply_tiles<true>(weight, {gradient, kept, activation, B}, partial, I, O, B, part);
+                                   unsigned B, unsigned part, unsigned activation, float scale) {
+  multiply_tiles<true>(weight, {gradient, kept, activation, B, scale}, partial, I, O, B, part);
 }
 
 extern "C" __global__ void dense_backward_data_sum(const float* __restrict__ partial, float* __restrict__ dx,

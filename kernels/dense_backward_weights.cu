@@ -27,10 +27,10 @@ constexpr unsigned THREADS = INPUTS / INPUTS_EACH * (OUTPUTS / OUTPUTS_EACH);
 extern "C" __global__ void dense_backward_weights_naive(const float* __restrict__ x, const float* __restrict__ gradient,
                                                         const void* __restrict__ kept, float* __restrict__ partial,
                                                         unsigned I, unsigned O, unsigned B, unsigned part,
-                                                        unsigned activation) {
+                                                        unsigned activation, float scale) {
   const unsigned index = blockIdx.x * blockDim.x + threadIdx.x;
   if (index >= I * O) return;
-  const GradientOfZ dz = {gradient, kept, activation, B};
+  const GradientOfZ dz = {gradient, kept, activation, B, scale};
   const unsigned o = index % O, i = index / O;
   const unsigned first = blockIdx.y * part, end = first + part < B ? first + part : B;
   float sum = 0;
@@ -114,15 +114,15 @@ __device__ __forceinline__ void multiply_tiles(const float* __restrict__ x, cons
 extern "C" __global__ void __launch_bounds__(THREADS, 4)
     dense_backward_weights_tiled(const float* __restrict__ x, const float* __restrict__ gradient,
                                  const void* __restrict__ kept, float* __restrict__ partial, unsigned I, unsigned O,
-                                 unsigned B, unsigned part, unsigned activation) {
-  multiply_tiles<false>(x, {gradient, kept, activation, B}, partial, I, O, B, part);
+                                 unsigned B, unsigned part, unsigned activation, float scale) {
+  multiply_tiles<false>(x, {gradient, kept, activation, B, scale}, partial, I, O, B, part);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, 4)
     dense_backward_weights_vectorised(const float* __restrict__ x, const float* __restrict__ gradient,
                                       const void* __restrict__ kept, float* __restrict__ partial, unsigned I,
-                                      unsigned O, unsigned B, unsigned part, unsigned activation) {
-  multiply_tiles<true>(x, {gradient, kept, activation, B}, partial, I, O, B, part);
+                                      unsigned O, unsigned B, unsigned part, unsigned activation, float scale) {
+  multiply_tiles<true>(x, {gradient, kept, activation, B, scale}, partial, I, O, B, part);
 }
 
 extern "C" __global__ void dense_backward_weights_sum(const float* __restrict__ partial, float* __restrict__ dweight,

@@ -143,7 +143,12 @@ def activate(partial: Any, bias: Any, activation: str = "linear") -> tuple[Any, 
 
 
 def backward_data(
-    weight: Any, gradient: Any, kept: Any = None, activation: str = "linear", version: str | None = None
+    weight: Any,
+    gradient: Any,
+    kept: Any = None,
+    activation: str = "linear",
+    scale: float = 1.0,
+    version: str | None = None,
 ) -> Any:
     """Dx (I, B), by "naive", "tiled", or "vectorised" where 4 divides O."""
     backend = _require_gradient(gradient, kept, activation, weight=weight)
@@ -153,14 +158,19 @@ def backward_data(
     part, parts = _parts(outputs, inputs, B, _DATA_TILE)
     partial, dx = _empty(backend, "the partial sums", (parts, B, inputs)), backend.empty((inputs, B))
     arrays = weight, *_gradient(gradient, kept), partial
-    sizes = *extents(inputs, outputs, B, part), _ACTIVATIONS[activation]
+    sizes = *extents(inputs, outputs, B, part), *_after(activation, scale)
     kernel(backend, _geometry(version, inputs, B, parts, _DATA_TILE), *arrays, *sizes)
     BACKWARD_DATA_SUM(backend, elementwise(dx.size), partial, dx, *extents(inputs, B, parts))
     return dx
 
 
 def backward_weights(
-    x: Any, gradient: Any, kept: Any = None, activation: str = "linear", version: str | None = None
+    x: Any,
+    gradient: Any,
+    kept: Any = None,
+    activation: str = "linear",
+    scale: float = 1.0,
+    version: str | None = None,
 ) -> Any:
     """Dweight (I, O), by "naive", "tiled", or "vectorised" where 4 divides O."""
     backend = _require_gradient(gradient, kept, activation, x=x)
@@ -170,12 +180,14 @@ def backward_weights(
     part, parts = _parts(B, outputs, inputs, _WEIGHTS_TILE)
     partial = _empty(backend, "the gradient of weight", (parts, inputs, outputs))
     arrays = x, *_gradient(gradient, kept), partial
-    sizes = *extents(inputs, outputs, B, part), _ACTIVATIONS[activation]
+    sizes = *extents(inputs, outputs, B, part), *_after(activation, scale)
     kernel(backend, _geometry(version, outputs, inputs, parts, _WEIGHTS_TILE), *arrays, *sizes)
     return partial[0] if parts == 1 else _sum_of_weights(backend, partial)
 
 
-def backward_bias(gradient: Any, kept: Any = None, activation: str = "linear", version: str | None = None) -> Any:
+def backward_bias(
+    gradient: Any, kept: Any = None, activation: str = "linear", scale: float = 1.0, version: str | None = None
+) -> Any:
     """Dbias (O,), by "naive" or "warp"."""
     backend = _require_gradient(gradient, kept, activation)
     outputs, B = _outputs(gradient, activation), gradient.shape[1]
@@ -183,7 +195,7 @@ def backward_bias(gradient: Any, kept: Any = None, activation: str = "linear", v
     kernel = choose("dense", BACKWARD_BIAS, version)
     dbias = backend.empty((outputs,))
     geometry = elementwise(outputs if version == "naive" else 32 * outputs)
-    kernel(backend, geometry, *_gradient(gradient, kept), dbias, *extents(outputs, B), _ACTIVATIONS[activation])
+    kernel(backend, geometry, *_gradient(gradient, kept), dbias, *extents(outputs, B), *_after(activation, scale))
     return dbias
 
 
@@ -223,6 +235,11 @@ def _outputs(gradient: Any, activation: str) -> int:
 def _gradient(gradient: Any, kept: Any) -> tuple[Any, Any]:
     """The two arrays that kernels rebuild the gradient of z from; of a linear layer they read one alone."""
     return gradient, gradient if kept is None else kept
+
+
+def _after(activation: str, scale: float) -> tuple[np.uint32, np.float32]:
+    """What followed z, as backward kernels take it: the activation, and the scale of what dropout kept."""
+    return _ACTIVATIONS[activation], np.float32(scale)
 
 
 def _parts(terms: int, rows: int, columns: int, tile: tuple[int, int]) -> tuple[int, int]:

@@ -22,6 +22,8 @@ struct GradientOfZ {
   const void* kept;       // relu: y (O, B); maxout: code (O/2, B), uint8; linear: not read
   unsigned activation;
   unsigned B;
+  float
+      scale;  // of the dropout after the activation, 1 without: what it dropped has y = 0 or code 0, the rest is scaled
 
   __device__ __forceinline__ float at(unsigned o, unsigned b) const {
     return value((activation == MAXOUT ? o / 2 : o) * B + b, o % 2);
@@ -38,7 +40,7 @@ struct GradientOfZ {
   }
 
   __device__ __forceinline__ float value(unsigned index, unsigned piece) const {
-    const float after = gradient[index];
+    const float after = scale * gradient[index];
     if (activation == MAXOUT) return to_piece(after, static_cast<const unsigned char*>(kept)[index], piece);
     return activation == RELU && static_cast<const float*>(kept)[index] <= 0 ? 0.0f : after;
   }
