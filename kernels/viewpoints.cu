@@ -6,52 +6,39 @@
 //   backward   dcrops[b, crop, row, column, c] = Σ of the gradient over the views that show the pixel, 8 at most
 //
 // Arrays     crops (B, 2, T, T, 3), float32, or uint8, whose values are multiplied by 1/255; dcrops float32;
-//            patches and their gradient (3, S, S, 16·B) float32.
+//            patches (3, S, S, 16·B), float32 or, rounded to even, bfloat16; their gradient float32.
 // Threads    naive: one a value of the output, along its innermost extent.
-//            tiled: a block of 256 takes 96 values (32 pixels) of one crop of 16 images; grid (values, images, crops).
+//            tiled: a block of 256 takes 32 pixels of one crop of 16 images; grid (pixels, images, crops).
 // Exact      forward copies; backward adds in the order of the views.
 // Versions   naive   one of its two sides jumps from image to image: a 32-byte sector for 4 bytes
-//            tiled   a transposition in shared memory: rows of 96 values on the side of the crops, runs of 16 images
-//                    on the side of the patches; a crop is read (written) once
+//            tiled   a transposition in shared memory (include/views.cuh): rows of 96 values on the side of the crops,
+//                    runs of 16 images on the side of the patches; a crop is read (written) once
 
-constexpr unsigned IMAGES = 16, VALUES = 96, THREADS = 256;
-constexpr unsigned STRIDE = VALUES + 2;  // 16 images × 2 values of a column fall into 32 different banks
-
-struct Pixel {
-  unsigned row, column;
-};
-
-// The pixel of a square that rot90, `quarters` times, brings to `at`; by 4 − quarters, where it brings `at` to.
-__device__ __forceinline__ Pixel turn(Pixel at, unsigned quarters, unsigned last) {
-  switch (quarters % 4) {
-    case 1: return {at.column, last - at.row};
-    case 2: return {last - at.row, last - at.column};
-    case 3: return {last - at.column, at.row};
-    default: return at;
-  }
-}
-
-__device__ __forceinline__ Pixel mirror(Pixel at, unsigned view, unsigned last) {
-  return {at.row, view % 8 < 4 ? at.column : last - at.column};
-}
-
-// Where a pixel of a patch stands in its crop.
-__device__ __forceinline__ Pixel in_crop(unsigned view, Pixel at, unsigned last) {
-  return mirror(turn(at, view, last), view, last);
-}
-
-// Where a pixel of a crop stands in the patch of a view: beyond its border if row or column is S or more.
-__device__ __forceinline__ Pixel in_patch(unsigned view, Pixel at, unsigned last) {
-  return turn(mirror(at, view, last), 4 - view % 4, last);
-}
-
-__device__ __forceinline__ unsigned patch_offset(unsigned c, Pixel at, unsigned view, unsigned b, unsigned B,
-                                                 unsigned S) {
-  return (((c * S + at.row) * S + at.column) * 16 + view) * B + b;
-}
+#include "include/views.cuh"
 
 __device__ __forceinline__ float intensity(float value) { return value; }
 __device__ __forceinline__ float intensity(unsigned char value) { return value * static_cast<float>(1.0 / 255); }
+
+template <typename Value>
+struct StoredCrops {
+  const Value* crops;
+  unsigned values;  // of a crop
+
+  struct Crop {
+    const Value* first;
+
+    __device__ __forceinline__ float operator()(unsigned v) const { return intensity(first[v]); }
+  };
+
+  __device__ __forceinline__ Crop operator()(unsigned b, unsigned crop) const {
+    return {crops + (b * 2 + crop) * values};
+  }
+};
+
+template <typename Value>
+__device__ __forceinline__ StoredCrops<Value> stored(const Value* crops, unsigned T) {
+  return {crops, 3 * T * T};
+}
 
 // The gradient of value `v` = (row·T + column)·3 + c of one crop of image b.
 __device__ __forceinline__ float sum_of_views(const float* gradient, unsigned crop, unsigned v, unsigned b, unsigned B,
@@ -76,29 +63,6 @@ __device__ __forceinline__ void forward_naive(const Value* crops, float* patches
   patches[index] = intensity(crops[(((b * 2 + view / 8) * T + at.row) * T + at.column) * 3 + c]);
 }
 
-template <typename Value>
-__device__ __forceinline__ void forward_tiled(const Value* crops, float* patches, unsigned B, unsigned T, unsigned S) {
-  __shared__ float tile[IMAGES][STRIDE];
-  const unsigned first_value = blockIdx.x * VALUES, first_image = blockIdx.y * IMAGES, crop = blockIdx.z;
-  const unsigned values = 3 * T * T;  // of one crop
-  for (unsigned k = threadIdx.x; k < IMAGES * VALUES; k += THREADS) {
-    const unsigned v = first_value + k % VALUES, b = first_image + k / VALUES;
-    if (v < values && b < B) tile[k / VALUES][k % VALUES] = intensity(crops[(b * 2 + crop) * values + v]);
-  }
-  __syncthreads();
-  for (unsigned k = threadIdx.x; k < IMAGES * VALUES; k += THREADS) {
-    const unsigned v = first_value + k / IMAGES, b = first_image + k % IMAGES;
-    if (v >= values || b >= B) continue;
-    const Pixel pixel = {v / 3 / T, v / 3 % T};
-    const float value = tile[k % IMAGES][k / IMAGES];
-#pragma unroll
-    for (unsigned view = 0; view < 8; ++view) {
-      const Pixel at = in_patch(view, pixel, T - 1);
-      if (at.row < S && at.column < S) patches[patch_offset(v % 3, at, 8 * crop + view, b, B, S)] = value;
-    }
-  }
-}
-
 extern "C" __global__ void viewpoints_forward_naive(const float* __restrict__ crops, float* __restrict__ patches,
                                                     unsigned B, unsigned T, unsigned S) {
   forward_naive(crops, patches, B, T, S);
@@ -113,13 +77,25 @@ extern "C" __global__ void viewpoints_forward_naive_uint8(const unsigned char* _
 extern "C" __global__ void __launch_bounds__(THREADS)
     viewpoints_forward_tiled(const float* __restrict__ crops, float* __restrict__ patches, unsigned B, unsigned T,
                              unsigned S) {
-  forward_tiled(crops, patches, B, T, S);
+  write_views(patches, stored(crops, T), B, T, S);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
     viewpoints_forward_tiled_uint8(const unsigned char* __restrict__ crops, float* __restrict__ patches, unsigned B,
                                    unsigned T, unsigned S) {
-  forward_tiled(crops, patches, B, T, S);
+  write_views(patches, stored(crops, T), B, T, S);
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS)
+    viewpoints_forward_tiled_bf16(const float* __restrict__ crops, unsigned short* __restrict__ patches, unsigned B,
+                                  unsigned T, unsigned S) {
+  write_views(patches, stored(crops, T), B, T, S);
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS)
+    viewpoints_forward_tiled_uint8_bf16(const unsigned char* __restrict__ crops, unsigned short* __restrict__ patches,
+                                        unsigned B, unsigned T, unsigned S) {
+  write_views(patches, stored(crops, T), B, T, S);
 }
 
 extern "C" __global__ void viewpoints_backward_naive(const float* __restrict__ gradient, float* __restrict__ dcrops,

@@ -9,22 +9,27 @@ import numpy as np
 from .. import check
 from ..errors import InputError
 from ..shapes import VIEWS
-from .launch import Geometry, Kernel, backend_of, ceil_div, choose, elementwise, require_size
+from .launch import Geometry, Kernel, backend_of, ceil_div, choose, elementwise, extents, require_size
 
 FORWARD = {
-    "naive": Kernel("viewpoints", "viewpoints_forward_naive"),
-    "tiled": Kernel("viewpoints", "viewpoints_forward_tiled"),
+    ("float32", "float32"): {
+        "naive": Kernel("viewpoints", "viewpoints_forward_naive"),
+        "tiled": Kernel("viewpoints", "viewpoints_forward_tiled"),
+    },
+    ("uint8", "float32"): {
+        "naive": Kernel("viewpoints", "viewpoints_forward_naive_uint8"),
+        "tiled": Kernel("viewpoints", "viewpoints_forward_tiled_uint8"),
+    },
+    ("float32", "uint16"): {"tiled": Kernel("viewpoints", "viewpoints_forward_tiled_bf16")},
+    ("uint8", "uint16"): {"tiled": Kernel("viewpoints", "viewpoints_forward_tiled_uint8_bf16")},
 }
-FORWARD_UINT8 = {
-    "naive": Kernel("viewpoints", "viewpoints_forward_naive_uint8"),
-    "tiled": Kernel("viewpoints", "viewpoints_forward_tiled_uint8"),
-}
+"""By the dtypes of crops and patches."""
 BACKWARD = {
     "naive": Kernel("viewpoints", "viewpoints_backward_naive"),
     "tiled": Kernel("viewpoints", "viewpoints_backward_tiled"),
 }
 
-_IMAGES, _VALUES, _THREADS = 16, 96, 256  # of a block of the tiled versions
+_IMAGES, _PIXELS, _THREADS = 16, 32, 256  # of a block of the tiled versions
 
 
 def forward(crops: Any, extent: int) -> Any:
@@ -45,21 +50,19 @@ def backward(gradient: Any, target: int) -> Any:
     return gather_backward(gradient, target)
 
 
-def gather(crops: Any, extent: int, version: str | None = None) -> Any:
-    """:func:`forward` by "naive" or "tiled"."""
+def gather(crops: Any, extent: int, version: str | None = None, dtype: Any = np.float32) -> Any:
+    """:func:`forward` by "naive" or "tiled"; by "tiled" also to ``dtype`` uint16, the bits of bfloat16."""
     uint8 = getattr(crops, "dtype", None) == np.uint8
     backend = backend_of("viewpoints", np.uint8 if uint8 else np.float32, crops=crops)
     side = crops.shape[2] if crops.ndim == 5 else None
     check.shape("viewpoints", "crops", crops, (None, 2, side, side, 3))
     B, _, T, _, _ = crops.shape
-    _require_extent(extent, T)
+    shape = patches_shape("viewpoints", B, T, extent, dtype)
     version = version or "tiled"
-    kernel = choose("viewpoints", FORWARD_UINT8 if uint8 else FORWARD, version)
-    shape = (3, extent, extent, VIEWS * B)
-    require_size("viewpoints", "the patches", shape)
-    patches = backend.empty(shape)
-    geometry = elementwise(patches.size) if version == "naive" else _tiles(B, T)
-    kernel(backend, geometry, crops, patches, np.uint32(B), np.uint32(T), np.uint32(extent))
+    kernel = choose("viewpoints", FORWARD[crops.dtype.name, np.dtype(dtype).name], version)
+    patches = backend.empty(shape, dtype)
+    geometry = elementwise(patches.size) if version == "naive" else tiles(B, T)
+    kernel(backend, geometry, crops, patches, *extents(B, T, extent))
     return patches
 
 
@@ -71,22 +74,37 @@ def gather_backward(gradient: Any, target: int, version: str | None = None) -> A
     _, extent, _, N = gradient.shape
     if N % VIEWS:
         raise InputError(f"viewpoints: gradient has {N} patches, expected a multiple of {VIEWS}, the views of an image")
-    _require_extent(extent, target)
+    _require_extent("viewpoints", extent, target)
     version = version or "tiled"
     kernel = choose("viewpoints", BACKWARD, version)
     B, T = N // VIEWS, target
     shape = (B, 2, T, T, 3)
     require_size("viewpoints", "the gradient of the crops", shape)
     dcrops = backend.empty(shape)
-    geometry = elementwise(dcrops.size) if version == "naive" else _tiles(B, T)
-    kernel(backend, geometry, gradient, dcrops, np.uint32(B), np.uint32(T), np.uint32(extent))
+    geometry = elementwise(dcrops.size) if version == "naive" else tiles(B, T)
+    kernel(backend, geometry, gradient, dcrops, *extents(B, T, extent))
     return dcrops
 
 
-def _tiles(B: int, T: int) -> Geometry:
-    return Geometry((ceil_div(3 * T * T, _VALUES), ceil_div(B, _IMAGES), 2), (_THREADS,))
+def patches_shape(op: str, B: int, target: int, extent: int, dtype: Any) -> tuple[int, ...]:
+    """(3, S, S, 16·B), S = ``extent``: the patches of B images with crops of ``target``² pixels.
+
+    Raises:
+        InputError: ``extent`` or ``dtype`` cannot be, or the patches are too many.
+    """
+    _require_extent(op, extent, target)
+    if np.dtype(dtype) not in (np.float32, np.uint16):
+        raise InputError(f"{op}: dtype is {np.dtype(dtype)}, expected float32, or uint16 for the bits of bfloat16")
+    shape = (3, extent, extent, VIEWS * B)
+    require_size(op, "the patches", shape)
+    return shape
 
 
-def _require_extent(extent: int, target: int) -> None:
+def tiles(B: int, T: int) -> Geometry:
+    """The blocks of ``kernels/include/views.cuh`` for B images with crops of T² pixels."""
+    return Geometry((ceil_div(T * T, _PIXELS), ceil_div(B, _IMAGES), 2), (_THREADS,))
+
+
+def _require_extent(op: str, extent: int, target: int) -> None:
     if not (isinstance(extent, int | np.integer) and 1 <= extent <= target):
-        raise InputError(f"viewpoints: extent is {extent}, expected 1 to {target}, the side of a crop")
+        raise InputError(f"{op}: extent is {extent}, expected 1 to {target}, the side of a crop")

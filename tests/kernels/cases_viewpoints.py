@@ -3,6 +3,7 @@
 from functools import partial
 
 import numpy as np
+from cases_fragments import bfloat16
 from harness import Case
 from numerics import assert_within_error_rule
 
@@ -17,7 +18,7 @@ SHAPES = [*QUICK, (1, 1, 1), (16, 9, 9), (5, 4, 1), (33, 6, 3), (16, 69, 45), (0
 def pixels(B, T, dtype):
     rng = np.random.default_rng(B + T)
     shape = (B, 2, T, T, 3)
-    if dtype == np.uint8:
+    if dtype == "uint8":
         return rng.integers(0, 256, shape, np.uint8)
     crops = rng.random(shape, np.float32)
     crops[rng.random(shape) < 0.01] = np.nan
@@ -29,7 +30,8 @@ def is_a_copy(extent):
         crops = inputs["crops"]
         if crops.dtype == np.uint8:
             crops = crops * np.float32(1 / 255)
-        np.testing.assert_array_equal(results[0], oracle.forward_oracle(crops, extent))
+        expected = oracle.forward_oracle(crops, extent)
+        np.testing.assert_array_equal(results[0], bfloat16(expected) if results[0].dtype == np.uint16 else expected)
         return 0.0
 
     return check
@@ -51,11 +53,13 @@ def cases():
         for shape in SHAPES:
             B, T, S = shape
             how = {"label": f"B{B}-T{T}-S{S}", "quick": shape in QUICK, "shared": version == "tiled"}
-            for dtype, suffix in ((np.float32, ""), (np.uint8, "_uint8")):
+            for crops, patches in viewpoints.FORWARD:
+                if version not in viewpoints.FORWARD[crops, patches]:
+                    continue
                 yield Case(
-                    kernel=f"viewpoints_forward_{version}{suffix}",
-                    inputs=lambda B=B, T=T, dtype=dtype: {"crops": pixels(B, T, dtype)},
-                    call=partial(viewpoints.gather, extent=S, version=version),
+                    kernel=viewpoints.FORWARD[crops, patches][version].name,
+                    inputs=lambda B=B, T=T, dtype=crops: {"crops": pixels(B, T, dtype)},
+                    call=partial(viewpoints.gather, extent=S, version=version, dtype=patches),
                     check=is_a_copy(S),
                     **how,
                 )
