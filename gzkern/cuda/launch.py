@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import astuple, dataclass, replace
 from functools import cache
@@ -130,12 +130,13 @@ class Kernel:
                 )
 
 
-def backend_of(op: str, dtype: Any = np.float32, **arrays: Any) -> Backend:
+def backend_of(op: str, dtype: Any = np.float32, *, large: Collection[str] = (), **arrays: Any) -> Backend:
     """The device of ``arrays``, all C-contiguous, with fewer than 2³¹ elements and of the expected dtype.
 
     Args:
         op: named in messages.
         dtype: of all arrays; or a dict of the dtypes of those that are not float32, by name.
+        large: names of arrays that may have more elements, as the kernel counts them in 64 bits.
         arrays: at least one.
 
     Raises:
@@ -152,7 +153,7 @@ def backend_of(op: str, dtype: Any = np.float32, **arrays: Any) -> Backend:
             raise InputError(
                 f"{op}: {name} has dtype {array.dtype}, expected {expected}; the kernels compute in float32"
             )
-        if array.size > MOST_ELEMENTS:
+        if array.size > MOST_ELEMENTS and name not in large:
             raise InputError(f"{op}: {name} has {array.size} elements, expected fewer than 2^31; take a smaller batch")
         if not array.flags.c_contiguous:
             raise InputError(f"{op}: {name} has strides {array.strides}, expected a C-contiguous array; copy it first")
