@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gzkern.augment.geometry import crop_matrices
-from gzkern.augment.parameters import draw
+from gzkern.augment.parameters import COLOUR_AXIS, draw
 from gzkern.augment.pool import BatchPool, identity_crops
 from gzkern.augment.warp import warp_reference
 from gzkern.config import AugmentConfig, DataConfig
@@ -64,7 +64,7 @@ def test_batches(workers, recentring):
         objects = None if recentring is None else recentring[batch.indices]
         matrices = crop_matrices(parameters, (64, 60), 11, 2.0, objects)
         for b, index in enumerate(batch.indices):
-            expected = warp_reference(IMAGES[index], matrices[b], 11, parameters.colour[b])
+            expected = warp_reference(IMAGES[index], matrices[b], 11, parameters.colour[b] * np.array(COLOUR_AXIS))
             np.testing.assert_allclose(batch.crops[b], expected, rtol=0, atol=5e-7)
 
 

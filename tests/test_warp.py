@@ -9,8 +9,8 @@ import pytest
 from skimage import transform
 
 from gzkern.augment.geometry import crop_matrices
-from gzkern.augment.parameters import Parameters, draw, identity
-from gzkern.augment.warp import COLOUR_AXIS, warp, warp_batch, warp_reference
+from gzkern.augment.parameters import COLOUR_AXIS, Parameters, draw, identity
+from gzkern.augment.warp import warp, warp_batch, warp_reference
 from gzkern.config import AugmentConfig
 from gzkern.errors import InputError
 
@@ -120,11 +120,10 @@ def test_a_constant_image_stays_constant(value):
 def test_colour_shift_and_clip(alpha):
     image, matrices = noise(61, 53), crop_matrices(identity(1), (61, 53), 20, 2.0)
     plain = warp([image], matrices, 20)
-    got = warp([image], matrices, 20, np.array([alpha]))
-    np.testing.assert_array_equal(
-        got, np.clip(plain + np.float32(alpha * np.array(COLOUR_AXIS)), np.float32(0), np.float32(1))
-    )
-    np.testing.assert_allclose(got[0], warp_reference(image, matrices[0], 20, alpha), rtol=0, atol=TOLERANCE)
+    shift = np.float32(alpha * np.array(COLOUR_AXIS))
+    got = warp([image], matrices, 20, shift[None])
+    np.testing.assert_array_equal(got, np.clip(plain + shift, np.float32(0), np.float32(1)))
+    np.testing.assert_allclose(got[0], warp_reference(image, matrices[0], 20, shift), rtol=0, atol=TOLERANCE)
     assert abs(alpha) < 1 or (got == (alpha < 0)).mean() > 0.3
 
 
@@ -135,7 +134,7 @@ def batch_arguments(count=3, target=7):
         "images": images,
         "indices": np.array([3, 0, 3])[:count],
         "matrices": crop_matrices(parameters, (40, 30), target),
-        "colour": parameters.colour,
+        "shifts": np.multiply.outer(parameters.colour, COLOUR_AXIS).astype(np.float32),
         "out": np.empty((count, 2, target, target, 3), np.float32),
     }
 
@@ -147,9 +146,9 @@ def test_a_batch_gathers_and_writes_nothing_else():
     warp_batch(**arguments | {"out": guarded[1:4]})
     assert (guarded[[0, 4]] == -7).all()
     for b, index in enumerate(arguments["indices"]):
-        expected = warp_reference(arguments["images"][index], arguments["matrices"][b], 7, arguments["colour"][b])
+        expected = warp_reference(arguments["images"][index], arguments["matrices"][b], 7, arguments["shifts"][b])
         np.testing.assert_allclose(guarded[b + 1], expected, rtol=0, atol=TOLERANCE)
-    for name in ("images", "indices", "matrices", "colour"):
+    for name in ("images", "indices", "matrices", "shifts"):
         np.testing.assert_array_equal(arguments[name], kept[name])
 
 
@@ -184,12 +183,13 @@ def test_images_of_different_sizes():
         ({"images": np.zeros((4, 40, 30, 3), np.float32)}, "images is float32 .* expected uint8"),
         ({"images": np.zeros((8, 40, 30, 3), np.uint8)[::2]}, "images is uint8 with strides .* C-contiguous"),
         ({"images": np.zeros((4, 1, 30, 3), np.uint8)}, "expected at least 2 × 2 pixels"),
-        ({"indices": np.array([0, 4, 1])}, r"indices are \[0, 4, 1\], expected 0 to 3"),
-        ({"indices": np.array([0, -1, 1])}, r"indices are \[0, -1, 1\], expected 0 to 3"),
+        ({"indices": np.array([0, 4, 1])}, "indices has the entry 4, expected 0 to 3"),
+        ({"indices": np.array([0, -1, 1])}, "indices has the entry -1, expected 0 to 3"),
         ({"matrices": np.zeros((2, 2, 2, 3))}, r"matrices has shape \(2, 2, 2, 3\), expected \(3, 2, 2, 3\)"),
         ({"matrices": np.full((3, 2, 2, 3), np.nan)}, "matrices has the entry nan"),
         ({"matrices": np.full((3, 2, 2, 3), -1e12)}, "matrices has the entry -10000"),
-        ({"colour": np.zeros(2)}, r"colour has shape \(2,\), expected \(3\)"),
+        ({"shifts": np.zeros((3, 2), np.float32)}, r"shifts has shape \(3, 2\), expected \(3, 3\)"),
+        ({"shifts": np.zeros((3, 3))}, "shifts is float64 .* expected float32"),
         ({"out": np.zeros((3, 2, 7, 9, 3), np.float32)}, r"out has shape \(3, 2, 7, 9, 3\)"),
         ({"out": np.zeros((3, 2, 7, 7, 3))}, "out is float64 .* expected float32"),
     ],

@@ -1,1 +1,1 @@
-"""Augmentation: an example's parameters, the geometry of its crops, the warp, the pool that feeds training."""
+"""Augmentation: an example's parameters, its tables for the warp, the warp, the pool that feeds training."""

@@ -88,7 +88,7 @@ def _finish(shift, row):
 
 @njit(_SIGNATURE, nogil=True, cache=True, error_model="numpy")
 def warp_images(images, indices, matrices, shifts, out):
-    """Do what ``warp.warp_batch`` says, unchecked, with ``shifts`` (B, 3) float32 in place of α.
+    """Do what ``warp.warp_batch`` says, unchecked.
 
     The value returned means nothing: were the bytes read ahead not used, the compiler would not read them.
     """

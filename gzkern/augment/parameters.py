@@ -9,6 +9,10 @@ import numpy as np
 
 from ..config import AugmentConfig
 
+COLOUR_AXIS = (-0.0148366, -0.01253134, -0.01040762)
+"""What α = 1 adds to (R, G, B) in [0, 1]: the scaled first principal component of the colours of the training
+images (paper, data augmentation)."""
+
 _STREAM = int.from_bytes(b"augment", "big")  # keeps this generator apart from others of the same seed
 
 # Philox 4×64 gives four 64-bit words a counter value; an example takes seven of the words of two values.
@@ -28,7 +32,7 @@ class Parameters:
         ty: translation down, in image pixels.
         flip: bool, whether the columns of the crop are mirrored before it is rotated.
         zoom: factor of magnification.
-        colour: coordinate α along ``warp.COLOUR_AXIS``.
+        colour: coordinate α along ``COLOUR_AXIS``.
     """
 
     angle: np.ndarray

@@ -15,8 +15,7 @@ import numpy as np
 
 from ..config import AugmentConfig, DataConfig
 from ..errors import GzkernError, InputError
-from .geometry import crop_matrices
-from .parameters import Parameters, draw, identity
+from .tables import Tables, identity_tables, tables
 from .warp import warp_batch
 
 
@@ -146,8 +145,9 @@ class BatchPool:
 
     def _prepare(self, examples: np.ndarray, indices: np.ndarray) -> Batch:
         try:
-            parameters = draw(self._seed, examples, self._augment)
-            crops = _crops(self._images, indices, parameters, self._data, self._recentring)
+            size = self._images.shape[1:3]
+            drawn = tables(examples, indices, self._seed, self._augment, self._data, size, self._recentring)
+            crops = _crops(self._images, indices, drawn, self._data)
             return Batch(examples, indices, crops, self._labels[indices])
         except Exception as error:
             raise GzkernError(f"augmentation failed in examples {examples[0]} to {examples[-1]}: {error}") from error
@@ -170,18 +170,10 @@ def identity_crops(
     Raises:
         InputError: from ``warp.warp_batch``.
     """
-    return _crops(images, indices, identity(len(indices)), data, recentring)
+    return _crops(images, indices, identity_tables(indices, data, images.shape[1:3], recentring), data)
 
 
-def _crops(
-    images: np.ndarray,
-    indices: np.ndarray,
-    parameters: Parameters,
-    data: DataConfig,
-    recentring: np.ndarray | None,
-) -> np.ndarray:
-    objects = None if recentring is None else recentring[indices]
-    matrices = crop_matrices(parameters, images.shape[1:3], data.target, data.scale, objects)
+def _crops(images: np.ndarray, indices: np.ndarray, placed: Tables, data: DataConfig) -> np.ndarray:
     out = np.empty((len(indices), 2, data.target, data.target, 3), np.float32)
-    warp_batch(images, indices, matrices, parameters.colour, out)
+    warp_batch(images, indices, *placed, out)
     return out

@@ -13,10 +13,6 @@ import numpy as np
 from .. import check
 from ..errors import InputError
 
-COLOUR_AXIS = (-0.0148366, -0.01253134, -0.01040762)
-"""What α = 1 adds to (R, G, B) in [0, 1]: the scaled first principal component of the colours of the training
-images (paper, data augmentation)."""
-
 # No position this far (in pixels) from its image is meant, and the compiled code's integers hold it.
 _FAR = 2.0**30
 
@@ -25,7 +21,7 @@ def warp(
     images: Sequence[np.ndarray] | np.ndarray,
     matrices: np.ndarray,
     target: int,
-    colour: np.ndarray | None = None,
+    shifts: np.ndarray | None = None,
 ) -> np.ndarray:
     """Sample the crops of images that may differ in size.
 
@@ -33,7 +29,7 @@ def warp(
         images: B arrays (H, W, 3) uint8.
         matrices: (B, 2, 2, 3), see :func:`warp_batch`.
         target: samples along a side of a crop.
-        colour: (B,) α; no shift if left out.
+        shifts: (B, 3), see :func:`warp_batch`; none if left out.
 
     Returns:
         (B, 2, target, target, 3) float32 in [0, 1].
@@ -42,21 +38,21 @@ def warp(
         InputError: from :func:`warp_batch`.
     """
     check.shape("warp", "matrices", matrices, (len(images), 2, 2, 3))
-    colour = np.zeros(len(images)) if colour is None else colour
+    shifts = np.zeros((len(images), 3), np.float32) if shifts is None else shifts
     out = np.empty((len(images), 2, target, target, 3), np.float32)
     first = np.zeros(1, np.int64)
     for b, image in enumerate(images):
         one = slice(b, b + 1)
-        warp_batch(np.ascontiguousarray(image)[None], first, matrices[one], colour[one], out[one])
+        warp_batch(np.ascontiguousarray(image)[None], first, matrices[one], shifts[one], out[one])
     return out
 
 
 def warp_batch(
-    images: np.ndarray, indices: np.ndarray, matrices: np.ndarray, colour: np.ndarray, out: np.ndarray
+    images: np.ndarray, indices: np.ndarray, matrices: np.ndarray, shifts: np.ndarray, out: np.ndarray
 ) -> None:
-    """Sample both crops of each ``images[indices[b]]``, shift their colour, write them to ``out``.
+    """Sample both crops of each ``images[indices[b]]``, shift their colours, write them to ``out``.
 
-    A sample is the bilinear mean of four pixels over 255, plus α · ``COLOUR_AXIS``, clipped to [0, 1]. Beyond
+    A sample is the bilinear mean of four pixels over 255, plus the image's shift, clipped to [0, 1]. Beyond
     its border an image goes on as its mirror image about the centres of the edge pixels (``numpy.pad``'s
     "reflect"). Positions are computed in float64, weights and pixels in float32.
 
@@ -64,7 +60,7 @@ def warp_batch(
         images: (n, H, W, 3) uint8, in memory or memory-mapped; H and W at least 2.
         indices: (B,) int64 in [0, n).
         matrices: (B, 2, 2, 3) float64, from a crop's (column, row, 1) to (x, y) in the image.
-        colour: (B,) float64, α.
+        shifts: (B, 3) float32.
         out: (B, 2, T, T, 3) float32.
 
     Raises:
@@ -75,10 +71,10 @@ def warp_batch(
     count = len(indices)
     check.shape("warp", "images", images, (None, None, None, 3))
     check.shape("warp", "matrices", matrices, (count, 2, 2, 3))
-    check.shape("warp", "colour", colour, (count,))
+    check.shape("warp", "shifts", shifts, (count, 3))
     target = out.shape[2] if out.ndim == 5 else None
     check.shape("warp", "out", out, (count, 2, target, target, 3))
-    for name, array, dtype in (("images", images, np.uint8), ("out", out, np.float32)):
+    for name, array, dtype in (("images", images, np.uint8), ("shifts", shifts, np.float32), ("out", out, np.float32)):
         if array.dtype != dtype or not array.flags.c_contiguous:
             raise InputError(
                 f"warp: {name} is {array.dtype} with strides {array.strides}, expected {np.dtype(dtype)}, C-contiguous"
@@ -87,23 +83,36 @@ def warp_batch(
         raise InputError(f"warp: images has shape {images.shape}, expected at least 2 × 2 pixels an image")
     if out.size == 0:
         return
-    if indices.min() < 0 or indices.max() >= len(images):
-        raise InputError(f"warp: indices are {indices.tolist()}, expected 0 to {len(images) - 1}")
-    if not np.abs(matrices).max() < _FAR:  # fails on NaN too
-        worst = matrices.flat[np.abs(matrices).argmax()]
-        raise InputError(f"warp: matrices has the entry {worst}, expected numbers up to 2**30")
-    shifts = np.multiply.outer(colour, COLOUR_AXIS).astype(np.float32)
+    require_tables(indices, matrices, len(images))
     warp_images(images, indices.astype(np.int64, copy=False), np.ascontiguousarray(matrices, np.float64), shifts, out)
 
 
-def warp_reference(image: np.ndarray, matrices: np.ndarray, target: int, colour: float = 0.0) -> np.ndarray:
+def require_tables(indices: np.ndarray, matrices: np.ndarray, count: int) -> None:
+    """Refuse what would sample other memory than ``count`` images, here or on a device, which cannot check it.
+
+    Raises:
+        InputError: an index outside of [0, count), a matrix with an entry that is no number of pixels.
+    """
+    if indices.size == 0:
+        return
+    if indices.min() < 0 or indices.max() >= count:
+        worst = min(indices.min(), 0) or indices.max()
+        raise InputError(f"warp: indices has the entry {worst}, expected 0 to {count - 1}")
+    if not np.abs(matrices).max() < _FAR:  # fails on NaN too
+        worst = matrices.flat[np.abs(matrices).argmax()]
+        raise InputError(f"warp: matrices has the entry {worst}, expected numbers up to 2**30")
+
+
+def warp_reference(
+    image: np.ndarray, matrices: np.ndarray, target: int, shift: Sequence[float] | np.ndarray = (0.0, 0.0, 0.0)
+) -> np.ndarray:
     """Sample both crops of one image in float64, each of the four pixels by its own reflected index.
 
     Args:
         image: (H, W, 3), any real dtype, values in [0, 255]; H and W at least 2.
         matrices: (2, 2, 3), see :func:`warp_batch`.
         target: samples along a side of a crop.
-        colour: α.
+        shift: of (R, G, B).
 
     Returns:
         (2, target, target, 3) float64 in [0, 1].
@@ -119,7 +128,7 @@ def warp_reference(image: np.ndarray, matrices: np.ndarray, target: int, colour:
     upper = (1 - fx) * image[top, left] + fx * image[top, right]
     lower = (1 - fx) * image[bottom, left] + fx * image[bottom, right]
     mean = (1 - fy) * upper + fy * lower
-    return np.clip(mean / 255.0 + colour * np.array(COLOUR_AXIS), 0.0, 1.0)
+    return np.clip(mean / 255.0 + np.asarray(shift), 0.0, 1.0)
 
 
 def _reflect(index: np.ndarray, size: int) -> np.ndarray:
