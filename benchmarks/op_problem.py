@@ -20,7 +20,17 @@ from gzkern.decision_tree import load_tree
 from gzkern.device import Device
 from gzkern.errors import InputError
 from gzkern.mask import Mask
-from gzkern.shapes import BACKWARD_BIAS, BACKWARD_DATA, BACKWARD_WEIGHTS, FORWARD, VIEWS, Work
+from gzkern.shapes import (
+    BACKWARD_BIAS,
+    BACKWARD_DATA,
+    BACKWARD_UPDATE,
+    BACKWARD_UPDATE_DATA,
+    BACKWARD_WEIGHTS,
+    FORWARD,
+    VIEWS,
+    Work,
+)
+from gzkern.update import Update
 
 BACKWARD = "backward"
 OPS = (
@@ -121,7 +131,7 @@ class OpProblem:
         """PyTorch's result in our order, sampled."""
         if result.ndim == 4 and self.name != "conv2d_bias":
             result = result.transpose(1, 2, 3, 0)
-        elif result.ndim == 2 and self.pass_name != BACKWARD_WEIGHTS:
+        elif result.ndim == 2 and self.pass_name not in (BACKWARD_WEIGHTS, BACKWARD_UPDATE):
             result = result.T
         return self.sample(result)
 
@@ -467,6 +477,23 @@ def _dense_layer(layer: str, inputs: int, outputs: int, activation: str, batch: 
 
         return call
 
+    def moved(name: str) -> Callable[[Device, SimpleNamespace], Callable[[], Any]]:
+        def call(d: Device, a: SimpleNamespace) -> Callable[[], Any]:
+            if d.name == "cpu":
+                raise InputError("the CPU moves the weights of a dense layer apart from its backward pass")
+            from gzkern.cuda import dense as kernels
+
+            rate, first_bad = d.asarray(np.full(1, _RATE, np.float32)), d.asarray(np.full(1, -1, np.int64))
+            operands = a.x, a.weight, a.gradient, Update(a.velocity, rate, _MOMENTUM, first_bad)
+
+            def move() -> Any:
+                dx = getattr(kernels, name)(*operands, getattr(a, "code", None), activation)
+                return a.weight if dx is None else dx
+
+            return move
+
+        return call
+
     def act(product: np.ndarray, a: Arrays) -> np.ndarray:
         z = product + a["bias"][:, None]
         return maxout.forward(z)[0] if maxed else z
@@ -484,6 +511,23 @@ def _dense_layer(layer: str, inputs: int, outputs: int, activation: str, batch: 
     def exact_dweight(a: SimpleNamespace) -> tuple[np.ndarray, Any]:
         x, dz = a.x[:: inputs // _SAMPLES], a.dz
         return x @ dz.T, bound("fp32", batch, x**2 @ (dz**2).T, 0)
+
+    def exact_weight(a: SimpleNamespace) -> tuple[np.ndarray, Any]:
+        some, (gradient, off) = a.weight[:: inputs // _SAMPLES], exact_dweight(a)
+        step = _RATE * (1 + _MOMENTUM)
+        return some - step * gradient, step * off + 8 * 2.0**-24 * (np.abs(some) + np.abs(gradient))
+
+    def torch_moved(data: bool, torch: Any, **a: Any) -> Callable[[], Any]:
+        parameter = torch.nn.Parameter(a["weight"])
+        optimiser = torch.optim.SGD([parameter], _RATE, _MOMENTUM, nesterov=True, fused=True)
+
+        def step() -> Any:
+            dx = a["dz"] @ a["weight"].T if data else None
+            parameter.grad = a["x"].T @ a["dz"]
+            optimiser.step()
+            return parameter if dx is None else dx
+
+        return step
 
     def forward(torch: Any, **a: Any) -> Callable[[], Any]:
         turned = a["weight"].T.contiguous()
@@ -506,6 +550,15 @@ def _dense_layer(layer: str, inputs: int, outputs: int, activation: str, batch: 
         pass_name=BACKWARD_WEIGHTS, work=work(BACKWARD_WEIGHTS), exact=exact_dweight, call=ours(BACKWARD_WEIGHTS),
         sample=lambda result: result[:: inputs // _SAMPLES],
         torch=lambda torch, **a: lambda: a["x"].T @ a["dz"],
+    )  # fmt: skip
+    moving = partial(problem, arrays=arrays | {"velocity": np.zeros_like(weight)}, in_place=True)
+    yield moving(
+        pass_name=BACKWARD_UPDATE_DATA, work=work(BACKWARD_UPDATE_DATA), call=moved(BACKWARD_UPDATE_DATA),
+        exact=exact_dx, sample=_some, torch=partial(torch_moved, True),
+    )  # fmt: skip
+    yield moving(
+        pass_name=BACKWARD_UPDATE, work=work(BACKWARD_UPDATE), call=moved(BACKWARD_UPDATE), exact=exact_weight,
+        sample=lambda result: result[:: inputs // _SAMPLES], torch=partial(torch_moved, False),
     )  # fmt: skip
     yield problem(
         pass_name=BACKWARD_BIAS, work=work(BACKWARD_BIAS), call=ours(BACKWARD_BIAS),

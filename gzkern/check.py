@@ -21,6 +21,16 @@ def shape(op: str, name: str, array: Any, expected: tuple[int | None, ...]) -> N
         raise InputError(f"{op}: {name} has shape {array.shape}, expected ({wanted})")
 
 
+def only_fp32(op: str, precision: str) -> None:
+    """Refuse another precision where there is none.
+
+    Raises:
+        InputError: names the operation.
+    """
+    if precision != "fp32":
+        raise InputError(f"{op}: precision is {precision!r}, the CPU computes in 'fp32' alone")
+
+
 def same_dtype(op: str, **arrays: Any) -> None:
     """Refuse arrays of different dtypes.
 

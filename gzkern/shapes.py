@@ -81,6 +81,9 @@ FORWARD, BACKWARD_DATA, BACKWARD_WEIGHTS, BACKWARD_BIAS = (
 )
 """The passes of a layer with weights."""
 
+BACKWARD_UPDATE, BACKWARD_UPDATE_DATA = "backward_update", "backward_update_data"
+"""Passes of a dense layer that move its weights: alone, and with the gradient of the input."""
+
 
 @dataclass(frozen=True)
 class Work:
@@ -125,8 +128,11 @@ def dense_work(inputs: int, outputs: int, batch: int, pass_name: str, activation
         FORWARD: x + weight + bias + y + code,
         BACKWARD_DATA: weight + y + kept + x,
         BACKWARD_WEIGHTS: x + y + kept + weight,
+        BACKWARD_UPDATE: x + y + kept + 4 * weight,  # weights and velocities, there and back
+        BACKWARD_UPDATE_DATA: 2 * x + y + kept + 4 * weight,
     }
-    return Work(2 * dense_macs(inputs, outputs, batch), moved[pass_name])
+    products = 2 if pass_name == BACKWARD_UPDATE_DATA else 1
+    return Work(2 * products * dense_macs(inputs, outputs, batch), moved[pass_name])
 
 
 def maxpool2d_work(C: int, H: int, W: int, N: int) -> Work:

@@ -10,7 +10,7 @@
 // Threads    naive: one an element of partial, i innermost, parts along y.
 //            tiled, vectorised: a block has 256 i × 16 b of one part, a thread 4 i × 8 b of them; grid (i, b, part).
 //            A weight is read once for every 16 b, in runs of 64 bytes of a row.
-//            sum: one an element of dx, i innermost.
+//            sum: see include/dense_parts.cuh; grid (i, b).
 // Versions   naive        every thread reads the whole of its row of weights and of dz; those of a warp lie far apart
 //            tiled        16 columns of weights and rows of dz in shared memory, loaded while the 16 before are
 //                         multiplied; the row of a tile is padded by 4 floats, so that 8 rows do not share banks
@@ -18,8 +18,8 @@
 
 #include "include/activation.cuh"
 #include "include/async_copy.cuh"
+#include "include/dense_parts.cuh"
 #include "include/float4.cuh"
-#include "include/reduce.cuh"
 
 constexpr unsigned INPUTS = 256, COLUMNS = 16, DEPTH = 16;  // extents of a tile: i, b, o
 constexpr unsigned INPUTS_EACH = 4, COLUMNS_EACH = 8;       // of a thread; its i lie APART from each other
@@ -142,6 +142,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, 5)
 
 extern "C" __global__ void dense_backward_data_sum(const float* __restrict__ partial, float* __restrict__ dx,
                                                    unsigned I, unsigned B, unsigned parts) {
-  const unsigned index = blockIdx.x * blockDim.x + threadIdx.x;
-  if (index < B * I) dx[index % I * B + index / I] = sum_of_parts(partial, parts, B * I, index);
+  const unsigned i = blockIdx.x * blockDim.y + threadIdx.y, b = (blockIdx.y * blockDim.x + threadIdx.x) * 4;
+  if (i >= I || b >= B) return;
+  float sums[4][1] = {};
+  add_parts(partial, parts, B, I, i, b, sums);
+  store_columns(dx + i * B + b, make_float4(sums[0][0], sums[1][0], sums[2][0], sums[3][0]), b, B);
 }

@@ -4,6 +4,7 @@
 //   linear   y = z
 //   relu     y = z < 0 ? 0 : z
 //   maxout   y[j] = the larger of z[2j] and z[2j + 1]; code = mask of the pieces (bit 0, bit 1) that equal it
+//   dropout  y is multiplied as by dropout.cu, and the code of what is dropped is 0: no gradient passes
 //
 // The sum over i is cut into parts of `part` terms: at B = 16 the kernel waits for the weights alone, which takes more
 // blocks than O and B give, and no chain of additions may be long. A product kernel writes the sums of the parts, an
@@ -14,7 +15,8 @@
 // Threads    naive: one an element of partial, o innermost, parts along y.
 //            tiled, vectorised: a block has 256 o × 16 b of one part, a thread 4 o × 8 b of them; grid (o, b, part).
 //            A weight is read once for every 16 b.
-//            activation kernels: one an element of y, the row innermost.
+//            activation kernels: one four b of a row of y, which share a drawing of dropout where 4 divides B; blocks
+//            as in include/dense_parts.cuh; grid (row, b).
 // NaN, ties  NaN in either piece becomes y, with code 0. Pieces that tie are both in the code.
 // Versions   naive        every thread reads the whole of its column of weights and of x
 //            tiled        16 rows of both in shared memory, copied while the 16 before are multiplied
@@ -22,8 +24,9 @@
 
 #include "include/activation.cuh"
 #include "include/async_copy.cuh"
+#include "include/dense_parts.cuh"
 #include "include/float4.cuh"
-#include "include/reduce.cuh"
+#include "include/philox.cuh"
 
 constexpr unsigned OUTPUTS = 256, COLUMNS = 16, DEPTH = 16;  // extents of a tile: o, b, i
 constexpr unsigned OUTPUTS_EACH = 4, COLUMNS_EACH = 8;       // of a thread
@@ -114,29 +117,105 @@ extern "C" __global__ void __launch_bounds__(THREADS, 5)
   multiply_tiles<true>(x, weight, partial, I, O, B, part);
 }
 
+// What each of four consecutive elements of y is multiplied by.
+struct Everything {
+  __device__ __forceinline__ float4 from(unsigned) const { return make_float4(1, 1, 1, 1); }
+};
+
+struct Dropout {
+  unsigned key_low, key_high, layer;
+  const long long* step;
+  unsigned threshold;
+  float scale;
+
+  __device__ __forceinline__ float4 from(unsigned i) const {
+    const uint4 words = words_from(i);
+    return make_float4(multiplier(words.x), multiplier(words.y), multiplier(words.z), multiplier(words.w));
+  }
+
+  __device__ __forceinline__ float multiplier(unsigned word) const { return word >= threshold ? scale : 0.0f; }
+
+  __device__ __forceinline__ uint4 words_from(unsigned i) const {
+    const uint4 a = draw(i / 4);
+    if (i % 4 == 0) return a;
+    const uint4 b = draw(i / 4 + 1);  // rows of y whose length is no multiple of 4 begin anywhere
+    const uint4 c = i & 2 ? make_uint4(a.z, a.w, b.x, b.y) : a;
+    return i & 1 ? make_uint4(c.y, c.z, c.w, i & 2 ? b.z : b.x) : c;
+  }
+
+  __device__ __forceinline__ uint4 draw(unsigned quad) const {
+    return philox(counter(quad, layer, step[0]), make_uint2(key_low, key_high));
+  }
+};
+
+template <Activation ACTIVATION, typename Mask>
+__device__ __forceinline__ void activate(const float* __restrict__ partial, const float* __restrict__ bias,
+                                         float* __restrict__ y, unsigned char* __restrict__ code, unsigned O,
+                                         unsigned B, unsigned parts, const Mask& mask) {
+  constexpr unsigned PIECES = ACTIVATION == MAXOUT ? 2 : 1;
+  const unsigned unit = blockIdx.x * blockDim.y + threadIdx.y, b = (blockIdx.y * blockDim.x + threadIdx.x) * 4;
+  if (unit >= O / PIECES || b >= B) return;
+  const unsigned o = unit * PIECES, index = unit * B + b;
+
+  float z[4][PIECES] = {};
+  add_parts(partial, parts, B, O, o, b, z);
+  const float4 multipliers4 = mask.from(index);
+  const float multipliers[4] = {multipliers4.x, multipliers4.y, multipliers4.z, multipliers4.w};
+  float values[4];
+  unsigned char codes[4] = {};
+#pragma unroll
+  for (unsigned k = 0; k < 4; ++k) {
+    const float first = z[k][0] + bias[o];
+    if constexpr (ACTIVATION == MAXOUT) {
+      values[k] = larger_piece(first, z[k][1] + bias[o + 1], codes[k]);
+      if (multipliers[k] == 0) codes[k] = 0;  // no gradient
+    } else {
+      values[k] = ACTIVATION == RELU ? rectified(first) : first;
+    }
+    values[k] *= multipliers[k];
+  }
+
+  store_columns(y + index, make_float4(values[0], values[1], values[2], values[3]), b, B);
+  if (ACTIVATION != MAXOUT) return;
+  if (B % 4 == 0) {
+    *reinterpret_cast<uchar4*>(code + index) = make_uchar4(codes[0], codes[1], codes[2], codes[3]);
+    return;
+  }
+#pragma unroll
+  for (unsigned k = 0; k < 4; ++k) {
+    if (b + k < B) code[index + k] = codes[k];
+  }
+}
+
 extern "C" __global__ void dense_forward_linear(const float* __restrict__ partial, const float* __restrict__ bias,
                                                 float* __restrict__ y, unsigned O, unsigned B, unsigned parts) {
-  const unsigned index = blockIdx.x * blockDim.x + threadIdx.x;
-  if (index >= B * O) return;
-  const unsigned o = index % O, b = index / O;
-  y[o * B + b] = sum_of_parts(partial, parts, B * O, index) + bias[o];
+  activate<LINEAR>(partial, bias, y, nullptr, O, B, parts, Everything());
 }
 
 extern "C" __global__ void dense_forward_relu(const float* __restrict__ partial, const float* __restrict__ bias,
                                               float* __restrict__ y, unsigned O, unsigned B, unsigned parts) {
-  const unsigned index = blockIdx.x * blockDim.x + threadIdx.x;
-  if (index >= B * O) return;
-  const unsigned o = index % O, b = index / O;
-  y[o * B + b] = rectified(sum_of_parts(partial, parts, B * O, index) + bias[o]);
+  activate<RELU>(partial, bias, y, nullptr, O, B, parts, Everything());
+}
+
+extern "C" __global__ void dense_forward_relu_dropout(const float* __restrict__ partial, const float* __restrict__ bias,
+                                                      float* __restrict__ y, unsigned O, unsigned B, unsigned parts,
+                                                      unsigned key_low, unsigned key_high, unsigned layer,
+                                                      const long long* __restrict__ step, unsigned threshold,
+                                                      float scale) {
+  activate<RELU>(partial, bias, y, nullptr, O, B, parts, Dropout{key_low, key_high, layer, step, threshold, scale});
 }
 
 extern "C" __global__ void dense_forward_maxout(const float* __restrict__ partial, const float* __restrict__ bias,
                                                 float* __restrict__ y, unsigned char* __restrict__ code, unsigned O,
                                                 unsigned B, unsigned parts) {
-  const unsigned index = blockIdx.x * blockDim.x + threadIdx.x;
-  if (index >= B * (O / 2)) return;
-  const unsigned unit = index % (O / 2), b = index / (O / 2), piece = b * O + 2 * unit;
-  const float first = sum_of_parts(partial, parts, B * O, piece) + bias[2 * unit];
-  const float second = sum_of_parts(partial, parts, B * O, piece + 1) + bias[2 * unit + 1];
-  y[unit * B + b] = larger_piece(first, second, code[unit * B + b]);
+  activate<MAXOUT>(partial, bias, y, code, O, B, parts, Everything());
+}
+
+extern "C" __global__ void dense_forward_maxout_dropout(const float* __restrict__ partial,
+                                                        const float* __restrict__ bias, float* __restrict__ y,
+                                                        unsigned char* __restrict__ code, unsigned O, unsigned B,
+                                                        unsigned parts, unsigned key_low, unsigned key_high,
+                                                        unsigned layer, const long long* __restrict__ step,
+                                                        unsigned threshold, float scale) {
+  activate<MAXOUT>(partial, bias, y, code, O, B, parts, Dropout{key_low, key_high, layer, step, threshold, scale});
 }

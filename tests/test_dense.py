@@ -7,9 +7,10 @@ import pytest
 from numerics import assert_within_error_rule
 
 from gzkern.autograd.gradcheck import check_gradients
-from gzkern.cpu import dense, maxout, relu
+from gzkern.cpu import dense, dropout, maxout, relu
 from gzkern.device import select
 from gzkern.errors import InputError
+from gzkern.mask import Mask
 from gzkern.ops.dense import dense as dense_op
 
 SHAPES = [(1, 1, 1), (7, 5, 3), (129, 65, 16), (24, 48, 8), (25, 49, 9), (300, 513, 17), (5000, 33, 2)]
@@ -58,10 +59,29 @@ def test_activations_are_those_of_the_single_operations(activation):
     np.testing.assert_array_equal(code, expected_code)
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_oracle_by_finite_differences(activation):
+MASK = Mask(0.4, 5, 6, 7)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("activation", ["relu", "maxout"])
+def test_dropout_within_is_dropout_apart(activation, dtype):
+    x, weight, bias, gradient = (a.astype(dtype) for a in arrays((24, 48, 9)))
+    gradient = gradient[:24] if activation == "maxout" else gradient
+    y, code = dense.forward(x, weight, bias, activation=activation)
+    dropped, dropped_code = dense.forward(x, weight, bias, activation=activation, drop=MASK)
+    np.testing.assert_array_equal(dropped, dropout.forward(y, MASK))
+    apart = dense.backward(x, weight, y, code, dropout.backward(gradient, MASK), activation=activation)
+    within = dense.backward(x, weight, dropped, dropped_code, gradient, activation=activation, drop=MASK)
+    for one, other in zip(within, apart, strict=True):
+        np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
+
+
+@pytest.mark.parametrize(
+    ("activation", "drop"), [*((each, None) for each in ACTIVATIONS), ("relu", MASK), ("maxout", MASK)]
+)
+def test_oracle_by_finite_differences(activation, drop):
     x, weight, bias, _ = (a.astype(np.float64) for a in arrays((7, 6, 3)))
-    check_gradients(partial(dense_op, activation=activation), [x, weight, bias], select("cpu"))
+    check_gradients(partial(dense_op, activation=activation, drop=drop), [x, weight, bias], select("cpu"))
 
 
 def test_bits_do_not_depend_on_threads():
@@ -100,3 +120,7 @@ def test_wrong_shapes_are_named():
         dense.forward(x, weight.astype(np.float64), bias)
     with pytest.raises(InputError, match="dense: activation is 'tanh', expected linear, relu or maxout"):
         dense.forward(x, weight, bias, activation="tanh")
+    with pytest.raises(
+        InputError, match="dense: drop is given, expected None: what a linear layer drops leaves no trace"
+    ):
+        dense.forward(x, weight, bias, drop=MASK)

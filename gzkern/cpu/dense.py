@@ -1,7 +1,7 @@
 """Dense layer on (features, B) arrays (paper, network architecture): product, bias and activation in one operation.
 
 z[o, b] = Σ_i weight[i, o] · x[i, b] + bias[o]; then y = z ("linear"), max(z, 0) ("relu"), or the larger of rows 2j
-and 2j + 1 of z with a code byte that says which ("maxout", see cpu.maxout).
+and 2j + 1 of z with a code byte that says which ("maxout", see cpu.maxout); then dropout.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ import numpy as np
 
 from .. import check
 from ..errors import InputError
-from . import maxout, relu
+from ..mask import Mask
+from ..update import Update
+from . import dropout, maxout, relu
 
 
 class OuterProduct:
@@ -35,20 +37,29 @@ class OuterProduct:
 
 
 def forward(
-    x: np.ndarray, weight: np.ndarray, bias: np.ndarray, *, activation: str = "linear"
+    x: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray,
+    *,
+    activation: str = "linear",
+    drop: Mask | None = None,
+    precision: str = "fp32",
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Dense product, bias, activation.
+    """Dense product, bias, activation, dropout.
 
     Args:
         x: (I, B).
         weight: (I, O).
         bias: (O,).
         activation: "linear", "relu" or "maxout".
+        drop: the mask of y, not of a linear layer; what is dropped has code 0.
+        precision: "fp32".
 
     Returns:
         y (O, B) and None, or for maxout y (O/2, B) and its uint8 code.
     """
-    _check(x, weight, bias, activation)
+    _check(x, weight, bias, activation, drop)
+    check.only_fp32("dense", precision)
     if x.dtype != np.float32:
         z = weight.T @ x + bias[:, None]
     else:
@@ -57,9 +68,15 @@ def forward(
         rows = np.empty((x.shape[1], weight.shape[1]), np.float32)
         jit.forward(np.ascontiguousarray(x), np.ascontiguousarray(weight), rows)
         z = np.ascontiguousarray((rows + bias).T)
-    if activation == "maxout":
-        return maxout.forward(z)
-    return (relu.forward(z) if activation == "relu" else z), None
+    if activation == "linear":
+        return z, None
+    y, code = maxout.forward(z) if activation == "maxout" else (relu.forward(z), None)
+    if drop is not None:
+        multiplier = dropout.multiplier(y, drop)
+        y *= multiplier
+        if code is not None:
+            code[multiplier == 0] = 0
+    return y, code
 
 
 def backward(
@@ -71,19 +88,26 @@ def backward(
     *,
     activation: str = "linear",
     data: bool = True,
+    drop: Mask | None = None,
+    update: Update | None = None,
+    precision: str = "fp32",
 ) -> tuple[np.ndarray | None, np.ndarray | OuterProduct, np.ndarray]:
     """Gradients of :func:`forward`, from its inputs, its results and the gradient of y.
+
+    What was dropped has y = 0 or code 0, so that of the mask only the scale is needed. ``update`` is for devices that
+    move weights in the backward pass; here dweight is always returned.
 
     Returns:
         dx (I, B), or None where ``data`` is false; dweight (I, O), in float32 as its factors, an
         :class:`OuterProduct`; dbias (O,).
     """
-    dz = gradient
+    check.only_fp32("dense", precision)
+    dz = gradient if drop is None else gradient * drop.scale
     if activation == "maxout":
         assert code is not None
-        dz = maxout.backward(gradient, code)
+        dz = maxout.backward(dz, code)
     elif activation == "relu":
-        dz = relu.backward(gradient, y)
+        dz = relu.backward(dz, y)
     if x.dtype != np.float32:
         return weight @ dz if data else None, x @ dz.T, dz.sum(axis=1)
     from .jit import dense as jit
@@ -96,10 +120,12 @@ def backward(
     return dx, OuterProduct(np.ascontiguousarray(x.T), rows), dz.sum(axis=1)
 
 
-def _check(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, activation: str) -> None:
+def _check(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, activation: str, drop: Mask | None) -> None:
     check.shape("dense", "x", x, (None, None))
     check.shape("dense", "weight", weight, (x.shape[0], None))
     check.shape("dense", "bias", bias, (weight.shape[1],))
     check.same_dtype("dense", x=x, weight=weight, bias=bias)
     if activation not in ("linear", "relu", "maxout"):
         raise InputError(f"dense: activation is {activation!r}, expected linear, relu or maxout")
+    if drop is not None and activation == "linear":
+        raise InputError("dense: drop is given, expected None: what a linear layer drops leaves no trace in y")

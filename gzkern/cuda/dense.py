@@ -2,17 +2,21 @@
 
 Arrays are float32, codes uint8. Below the two operations stands one function a kernel, or a product kernel and the one
 that adds up its parts. ``kept`` is what their backward passes need of :func:`forward`: y by "relu", the code by
-"maxout", None by "linear".
+"maxout", None by "linear"; ``scale`` that of the mask by which y was dropped, 1 without.
 """
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 
 from .. import check
 from ..errors import InputError
+from ..mask import Mask
+from ..update import Update
+from . import nesterov
 from .launch import (
     Backend,
     Geometry,
@@ -23,7 +27,9 @@ from .launch import (
     choose,
     elementwise,
     extents,
+    number,
     require_size,
+    require_writable,
 )
 
 FORWARD = {
@@ -35,6 +41,10 @@ ACTIVATE = {
     "linear": Kernel("dense_forward", "dense_forward_linear"),
     "relu": Kernel("dense_forward", "dense_forward_relu"),
     "maxout": Kernel("dense_forward", "dense_forward_maxout"),
+}
+ACTIVATE_AND_DROP = {
+    "relu": Kernel("dense_forward", "dense_forward_relu_dropout"),
+    "maxout": Kernel("dense_forward", "dense_forward_maxout_dropout"),
 }
 BACKWARD_DATA = {
     "naive": Kernel("dense_backward_data", "dense_backward_data_naive"),
@@ -52,8 +62,22 @@ BACKWARD_BIAS = {
     "naive": Kernel("dense_backward_bias", "dense_backward_bias_naive"),
     "warp": Kernel("dense_backward_bias", "dense_backward_bias_warp"),
 }
+BACKWARD_UPDATE = {
+    "naive": Kernel("dense_backward_update", "dense_backward_update_naive"),
+    "tiled": Kernel("dense_backward_update", "dense_backward_update_tiled"),
+    "vectorised": Kernel("dense_backward_update", "dense_backward_update_vectorised"),
+}
+BACKWARD_UPDATE_DATA = {
+    "naive": Kernel("dense_backward_update", "dense_backward_update_data_naive"),
+    "tiled": Kernel("dense_backward_update", "dense_backward_update_data_tiled"),
+    "vectorised": Kernel("dense_backward_update", "dense_backward_update_data_vectorised"),
+}
+
+MOST_COLUMNS = 16
+"""Images of which :func:`backward_update_data` adds up the gradients of x while it moves the weights."""
 
 _FORWARD_TILE, _DATA_TILE, _WEIGHTS_TILE = (256, 16), (256, 16), (128, 64)  # along x and y of the grid
+_UPDATE_TILE = (32, 128)  # of weights: inputs along x of the grid, outputs
 _THREADS = 128  # of a tile's block
 _BLOCKS = 512  # keep any GPU busy
 _LEAST_TERMS, _MOST_TERMS, _TERMS_AT_ONCE = 128, 4096, 16  # of a part of a sum; of a tile
@@ -62,27 +86,31 @@ _ACTIVATIONS = {"linear": np.uint32(0), "relu": np.uint32(1), "maxout": np.uint3
 _KEPT = {"relu": "y", "maxout": "code"}
 
 
-def forward(x: Any, weight: Any, bias: Any, *, activation: str = "linear") -> tuple[Any, Any]:
-    """Dense product, bias, activation.
+def forward(
+    x: Any, weight: Any, bias: Any, *, activation: str = "linear", drop: Mask | None = None, precision: str = "fp32"
+) -> tuple[Any, Any]:
+    """Dense product, bias, activation, dropout.
 
     Args:
         x: (I, B).
         weight: (I, O).
         bias: (O,).
         activation: "linear", "relu" or "maxout".
+        drop: the mask of y, not of a linear layer; what is dropped has code 0.
+        precision: of the product; what no kernel of it takes is computed in fp32, which is as exact.
 
     Returns:
         y (O, B) and None, or for maxout y (O/2, B) and its uint8 code.
 
     Raises:
-        InputError: arrays that do not fit each other or the kernels; an odd O with maxout.
+        InputError: arrays that do not fit each other or the kernels; an odd O with maxout; a mask of a linear layer.
     """
     backend_of("dense", x=x, weight=weight, bias=bias)
     check.shape("dense", "x", x, (None, None))
     check.shape("dense", "weight", weight, (x.shape[0], None))
     check.shape("dense", "bias", bias, (weight.shape[1],))
     _require_activation(activation, weight.shape[1])
-    return activate(product(x, weight), bias, activation)
+    return activate(product(x, weight), bias, activation, drop)
 
 
 def backward(
@@ -94,20 +122,34 @@ def backward(
     *,
     activation: str = "linear",
     data: bool = True,
+    drop: Mask | None = None,
+    update: Update | None = None,
+    precision: str = "fp32",
 ) -> tuple[Any, Any, Any]:
     """Gradients of :func:`forward`, from its inputs, its results and the gradient of y.
 
+    With ``update`` the weights move, in place, once the gradient of x is computed from them.
+
     Returns:
-        dx (I, B), or None where ``data`` is false; dweight (I, O); dbias (O,).
+        dx (I, B), or None where ``data`` is false; dweight (I, O), or None with ``update``; dbias (O,).
 
     Raises:
         InputError: arrays that do not fit each other or the kernels.
     """
     kept = {"relu": y, "maxout": code}.get(activation)
-    _require_gradient(gradient, kept, activation, x=x, weight=weight)
+    backend = _require_gradient(gradient, kept, activation, x=x, weight=weight)
     check.shape("dense", "weight", weight, (x.shape[0], None))
-    dx = backward_data(weight, gradient, kept, activation) if data else None
-    return dx, backward_weights(x, gradient, kept, activation), backward_bias(gradient, kept, activation)
+    after = kept, activation, 1.0 if drop is None else float(drop.scale)
+    dbias = backward_bias(gradient, *after)
+    if update is None:
+        dx = backward_data(weight, gradient, *after) if data else None
+        return dx, backward_weights(x, gradient, *after), dbias
+    if data and not update.behind and x.shape[1] <= MOST_COLUMNS:
+        return backward_update_data(x, weight, gradient, update, *after), None, dbias
+    dx = backward_data(weight, gradient, *after) if data else None
+    with backend.aside() if update.behind else nullcontext():
+        backward_update(x, weight, gradient, update, *after)
+    return dx, None, dbias
 
 
 def product(x: Any, weight: Any, version: str | None = None) -> Any:
@@ -125,21 +167,21 @@ def product(x: Any, weight: Any, version: str | None = None) -> Any:
     return partial
 
 
-def activate(partial: Any, bias: Any, activation: str = "linear") -> tuple[Any, Any]:
+def activate(partial: Any, bias: Any, activation: str = "linear", drop: Mask | None = None) -> tuple[Any, Any]:
     """What :func:`forward` returns, from the partial sums (parts, B, O) of the product."""
     backend = backend_of("dense", partial=partial, bias=bias)
     check.shape("dense", "bias", bias, (None,))
     check.shape("dense", "partial", partial, (None, None, bias.shape[0]))
     _require_activation(activation, bias.shape[0])
     parts, B, outputs = partial.shape
-    kernel = ACTIVATE[activation]
-    if activation == "maxout":
-        y, code = backend.empty((outputs // 2, B)), backend.empty((outputs // 2, B), np.uint8)
-        kernel(backend, elementwise(y.size), partial, bias, y, code, *extents(outputs, B, parts))
-        return y, code
-    y = backend.empty((outputs, B))
-    kernel(backend, elementwise(y.size), partial, bias, y, *extents(outputs, B, parts))
-    return y, None
+    kernels, words = (ACTIVATE, ()) if drop is None else (ACTIVATE_AND_DROP, _dropout(backend, drop, activation))
+    maxout = activation == "maxout"
+    y = backend.empty((outputs // 2 if maxout else outputs, B))
+    code = backend.empty(y.shape, np.uint8) if maxout else None
+    results = (y, code) if maxout else (y,)
+    sizes = extents(outputs, B, parts)
+    kernels[activation](backend, _four_columns(*y.shape), partial, bias, *results, *sizes, *words)
+    return y, code
 
 
 def backward_data(
@@ -156,12 +198,11 @@ def backward_data(
     version = by_fours("dense", version, "outputs", outputs, "tiled")
     kernel = choose("dense", BACKWARD_DATA, version)
     part, parts = _parts(outputs, inputs, B, _DATA_TILE)
-    partial, dx = _empty(backend, "the partial sums", (parts, B, inputs)), backend.empty((inputs, B))
+    partial = _empty(backend, "the partial sums", (parts, B, inputs))
     arrays = weight, *_gradient(gradient, kept), partial
     sizes = *extents(inputs, outputs, B, part), *_after(activation, scale)
     kernel(backend, _geometry(version, inputs, B, parts, _DATA_TILE), *arrays, *sizes)
-    BACKWARD_DATA_SUM(backend, elementwise(dx.size), partial, dx, *extents(inputs, B, parts))
-    return dx
+    return _sum_of_data(backend, partial)
 
 
 def backward_weights(
@@ -199,6 +240,74 @@ def backward_bias(
     return dbias
 
 
+def backward_update(
+    x: Any,
+    weight: Any,
+    gradient: Any,
+    update: Update,
+    kept: Any = None,
+    activation: str = "linear",
+    scale: float = 1.0,
+    version: str | None = None,
+) -> None:
+    """Weight and velocity moved by :func:`backward_weights`, by "naive", "tiled", or "vectorised" where 4 divides O.
+
+    More images than one sum takes have their gradient stored, and then :mod:`gzkern.cuda.nesterov` moves.
+    """
+    backend = _require_update(x, weight, gradient, update, kept, activation)
+    (inputs, outputs), B = weight.shape, x.shape[1]
+    version = by_fours("dense", version, "outputs", outputs, "tiled")
+    kernel = choose("dense", BACKWARD_UPDATE, version)
+    if B > _MOST_TERMS:
+        dweight = backward_weights(x, gradient, kept, activation, scale)
+        how = update.rate, update.momentum, update.first_bad
+        return nesterov.update(weight, update.velocity, dweight, *how)
+    naive = version == "naive"
+    part, parts = _parts(outputs, inputs, 1, (_UPDATE_TILE[0], 1), at_once=_UPDATE_TILE[1])
+    arrays = x, *_gradient(gradient, kept), weight, update.velocity
+    sizes = extents(inputs, outputs, B) if naive else extents(inputs, outputs, B, part)
+    geometry = elementwise(weight.size) if naive else _update_geometry(inputs, parts)
+    kernel(backend, geometry, *arrays, *sizes, *_after(activation, scale), *_motion(backend, update))
+
+
+def backward_update_data(
+    x: Any,
+    weight: Any,
+    gradient: Any,
+    update: Update,
+    kept: Any = None,
+    activation: str = "linear",
+    scale: float = 1.0,
+    version: str | None = None,
+) -> Any:
+    """:func:`backward_data`, and :func:`backward_update` in the same pass over the weights; the same versions.
+
+    Raises:
+        InputError: more than MOST_COLUMNS images.
+    """
+    backend = _require_update(x, weight, gradient, update, kept, activation)
+    (inputs, outputs), B = weight.shape, x.shape[1]
+    if B > MOST_COLUMNS:
+        raise InputError(f"dense: x has {B} columns, expected at most {MOST_COLUMNS} for both gradients in one pass")
+    version = by_fours("dense", version, "outputs", outputs, "tiled")
+    kernel = choose("dense", BACKWARD_UPDATE_DATA, version)
+    part, parts = _parts(outputs, inputs, 1, (_UPDATE_TILE[0], 1), at_once=_UPDATE_TILE[1])
+    partial = _empty(backend, "the partial sums", (parts, B, inputs))
+    arrays = x, *_gradient(gradient, kept), weight, update.velocity, partial
+    sizes = *extents(inputs, outputs, B, part), *_after(activation, scale)
+    blocks = Geometry((ceil_div(inputs, 256), parts), (256,))
+    geometry = blocks if version == "naive" else _update_geometry(inputs, parts)
+    kernel(backend, geometry, *arrays, *sizes, *_motion(backend, update))
+    return _sum_of_data(backend, partial)
+
+
+def _sum_of_data(backend: Backend, partial: Any) -> Any:
+    parts, B, inputs = partial.shape
+    dx = backend.empty((inputs, B))
+    BACKWARD_DATA_SUM(backend, _four_columns(inputs, B), partial, dx, *extents(inputs, B, parts))
+    return dx
+
+
 def _sum_of_weights(backend: Backend, partial: Any) -> Any:
     parts, *shape = partial.shape
     dweight = backend.empty(tuple(shape))
@@ -227,6 +336,17 @@ def _require_gradient(gradient: Any, kept: Any, activation: str, **inputs: Any) 
     return backend
 
 
+def _require_update(x: Any, weight: Any, gradient: Any, update: Update, kept: Any, activation: str) -> Backend:
+    """Check what :func:`backward_update` reads and moves."""
+    _require_gradient(gradient, kept, activation, x=x, weight=weight)
+    check.shape("dense", "weight", weight, (x.shape[0], None))
+    check.shape("dense", "velocity", update.velocity, weight.shape)
+    check.shape("dense", "first_bad", update.first_bad, (1,))
+    require_writable("dense", weight=weight, velocity=update.velocity)
+    arrays = {"weight": weight, "velocity": update.velocity, "first_bad": update.first_bad}
+    return backend_of("dense", {"first_bad": np.int64}, **arrays)
+
+
 def _outputs(gradient: Any, activation: str) -> int:
     """The rows of z."""
     return gradient.shape[0] * (2 if activation == "maxout" else 1)
@@ -242,11 +362,25 @@ def _after(activation: str, scale: float) -> tuple[np.uint32, np.float32]:
     return _ACTIVATIONS[activation], np.float32(scale)
 
 
-def _parts(terms: int, rows: int, columns: int, tile: tuple[int, int]) -> tuple[int, int]:
+def _dropout(backend: Backend, drop: Mask, activation: str) -> tuple[Any, ...]:
+    """A mask as the activation kernels take it."""
+    if activation not in ACTIVATE_AND_DROP:
+        raise InputError(f"dense: drop is given, expected None: what a {activation} layer drops leaves no trace in y")
+    return *drop.key, np.uint32(drop.layer), number(backend, drop.step, np.int64), drop.threshold, drop.scale
+
+
+def _motion(backend: Backend, update: Update) -> tuple[Any, ...]:
+    """How the weights move, as the kernels take it."""
+    return number(backend, update.rate, np.float32), np.float32(update.momentum), update.first_bad
+
+
+def _parts(
+    terms: int, rows: int, columns: int, tile: tuple[int, int], at_once: int = _TERMS_AT_ONCE
+) -> tuple[int, int]:
     """Terms of a part, and parts, of each of rows × columns sums: enough blocks for a GPU, no long chain."""
     tiles = ceil_div(rows, tile[0]) * ceil_div(columns, tile[1])
     part = min(max(ceil_div(terms * tiles, _BLOCKS), _LEAST_TERMS), _MOST_TERMS)
-    part = ceil_div(part, _TERMS_AT_ONCE) * _TERMS_AT_ONCE
+    part = ceil_div(part, at_once) * at_once
     return part, max(ceil_div(terms, part), 1)
 
 
@@ -254,6 +388,18 @@ def _geometry(version: str, rows: int, columns: int, parts: int, tile: tuple[int
     if version == "naive":
         return Geometry((ceil_div(rows * columns, 256), parts), (256,))
     return Geometry((ceil_div(rows, tile[0]), ceil_div(columns, tile[1]), parts), (_THREADS,))
+
+
+def _four_columns(rows: int, B: int) -> Geometry:
+    """One thread four columns of a row; see include/dense_parts.cuh."""
+    threads = 4, 16
+    return Geometry((ceil_div(rows, threads[1]), ceil_div(B, 4 * threads[0])), threads)
+
+
+def _update_geometry(inputs: int, parts: int) -> Geometry:
+    """Blocks of a tile's rows, with two tiles of weights and velocities in shared memory."""
+    rows, columns = _UPDATE_TILE
+    return Geometry((ceil_div(inputs, rows), parts), (rows * columns // 16,), 4 * rows * columns * 4)
 
 
 def _empty(backend: Backend, name: str, shape: tuple[int, ...]) -> Any:

@@ -205,6 +205,19 @@ def extents(*values: int) -> tuple[np.uint32, ...]:
     return tuple(np.uint32(value) for value in values)
 
 
+def number(backend: Backend, value: Any, dtype: Any) -> Any:
+    """What kernels read when they run: an array (1,) of the device as it is, a number as such an array.
+
+    Raises:
+        InputError: an array of another shape or dtype.
+    """
+    if isinstance(value, int | float | np.generic):
+        return backend.asarray(np.full(1, value, dtype))
+    if value.shape != (1,) or value.dtype != dtype:
+        raise InputError(f"expected a number or an array (1,) of {np.dtype(dtype)}, got {value.dtype} {value.shape}")
+    return value
+
+
 def by_fours(op: str, version: str | None, what: str, count: int, otherwise: str) -> str:
     """``version``; where it is None, "vectorised" if ``count`` is a multiple of 4, else ``otherwise``.
 

@@ -1,18 +1,29 @@
-"""Dense layer: product, bias and activation, in one operation."""
+"""Dense layer: product, bias, activation and dropout, in one operation."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from ..autograd.tape import Tape, Variable
+from ..mask import Mask
 
 
-def dense(tape: Tape, x: Variable, weight: Variable, bias: Variable, *, activation: str = "linear") -> Variable:
-    """x (I, B), weight (I, O), bias (O,) to (O, B), or (O/2, B) by "maxout"."""
+def dense(
+    tape: Tape,
+    x: Variable,
+    weight: Variable,
+    bias: Variable,
+    *,
+    activation: str = "linear",
+    drop: Mask | None = None,
+) -> Variable:
+    """x (I, B), weight (I, O), bias (O,) to (O, B), or (O/2, B) by "maxout", with elements dropped by a mask."""
     op = tape.device.dense
-    y, code = op.forward(x.value, weight.value, bias.value, activation=activation)
+    how = {"activation": activation, "drop": drop}
+    y, code = op.forward(x.value, weight.value, bias.value, **how)
 
     def backward(gradient: Any) -> tuple[Any, ...]:
-        return op.backward(x.value, weight.value, y, code, gradient, activation=activation, data=x.needs_gradient)
+        given = {"data": x.needs_gradient}
+        return op.backward(x.value, weight.value, y, code, gradient, **how, **given)
 
     return tape.record(y, (x, weight, bias), backward)

@@ -3,12 +3,14 @@
 from functools import partial
 
 import numpy as np
-from harness import Case
+from harness import Case, assert_same_bits
 from numerics import assert_within_error_rule, normal, wide
 
 from gzkern.cpu import dense as oracle
-from gzkern.cpu import maxout, relu
+from gzkern.cpu import dropout, maxout, relu
 from gzkern.cuda import dense
+from gzkern.mask import Mask
+from gzkern.update import Update
 
 # I, O, B and the activation: within a tile and one beyond it along each extent, tails, several parts, empty sums.
 QUICK = [((7, 6, 3), "maxout"), ((20, 12, 16), "relu"), ((133, 3, 2), "linear")]
@@ -27,6 +29,8 @@ SHAPES = [
     ((6, 0, 3), "relu"),
 ]
 VERSIONS = ("naive", "tiled", "vectorised")
+SCALES = {"linear": 1.0, "relu": 1 / 0.7, "maxout": 2.0}  # of the dropout after each activation
+RATE, MOMENTUM = 0.04, 0.9
 
 
 def versions(outputs):
@@ -72,6 +76,25 @@ def check_activated(inputs, results, activation):
     return assert_equal(results, expected)
 
 
+def mask(step):
+    return Mask(0.4, 2**64 - 7, step, 3)
+
+
+def check_dropped(inputs, results, activation):
+    """Equal, to the sign of zero, to dropout by itself of what the activation gives; no code where it drops."""
+    step = int(inputs["step"][0])
+    z = inputs["partial"].sum(axis=0).T + inputs["bias"][:, None]
+    y, code = ACTIVATIONS[activation](z)
+    expected = dropout.forward_oracle(y, mask(step))
+    np.testing.assert_array_equal(results[0], expected)
+    number = ~np.isnan(expected)
+    np.testing.assert_array_equal(np.signbit(results[0])[number], np.signbit(expected)[number])
+    if code is not None:
+        kept = dropout.multiplier(np.ones_like(y), mask(step)) > 0
+        np.testing.assert_array_equal(results[1], code * kept)
+    return 0.0
+
+
 def check_whole(inputs, results, activation):
     return assert_equal(results, oracle.forward(**wide(inputs), activation=activation))
 
@@ -103,18 +126,51 @@ def kept_by(activation):
 
 def call_backward(function, activation, **arrays):
     kept = arrays.pop(kept_by(activation), None)
-    return function(**arrays, kept=kept, activation=activation)
+    return function(**arrays, kept=kept, activation=activation, scale=SCALES[activation])
+
+
+def expected_gradient(inputs, shape, activation, which):
+    """The oracle's result number ``which`` (dx, dweight, dbias), and the sums of its squared terms."""
+    scaled = {**inputs, "gradient": inputs["gradient"] * np.float32(SCALES[activation])}
+    for arrays in (wide(scaled), squares(scaled)):
+        x, weight = (arrays.get(name, array * 0) for name, array in wide(layer(shape)).items())
+        y, code = arrays.get("y"), arrays.get("code")
+        yield oracle.backward(x, weight, y, code, arrays["gradient"], activation=activation)[which]
 
 
 def check_backward(inputs, results, shape, activation, which):
-    """Against the oracle's result number ``which``: dx, dweight, dbias."""
-    gradients = []
-    for arrays in (wide(inputs), squares(inputs)):
-        x, weight = (arrays.get(name, array * 0) for name, array in wide(layer(shape)).items())
-        y, code = arrays.get("y"), arrays.get("code")
-        gradients.append(oracle.backward(x, weight, y, code, arrays["gradient"], activation=activation)[which])
     terms = (shape[1], shape[2], shape[2])[which]
-    return assert_within_error_rule(results[0], *gradients, terms)
+    return assert_within_error_rule(results[0], *expected_gradient(inputs, shape, activation, which), terms)
+
+
+def update_inputs(shape, activation, first_bad):
+    arrays = backward_inputs(shape, activation, "x", "weight")
+    velocity = normal(*arrays["weight"].shape, seed=1)
+    scalars = {"rate": np.full(1, RATE, np.float32), "first_bad": np.full(1, first_bad, np.int64)}
+    return {**arrays, "velocity": velocity, **scalars}
+
+
+def call_update(function, activation, velocity, rate, first_bad, **arrays):
+    dx = call_backward(function, activation, update=Update(velocity, rate, MOMENTUM, first_bad), **arrays)
+    return () if dx is None else (dx,)
+
+
+def check_update(inputs, results, shape, activation):
+    """By the error rule, weight and velocity being sums of the terms of the gradient and of what they were."""
+    *dx, weight, velocity = results
+    error = check_backward(inputs, dx, shape, activation, 0) if dx else 0.0
+    if inputs["first_bad"][0] >= 0:
+        assert_same_bits(weight, inputs["weight"], "weight")
+        assert_same_bits(velocity, inputs["velocity"], "velocity")
+        return error
+    rate, momentum = (np.float64(np.float32(value)) for value in (RATE, MOMENTUM))
+    w, v = (inputs[name].astype(np.float64) for name in ("weight", "velocity"))
+    g, squared = expected_gradient(inputs, shape, activation, 1)
+    moved = momentum * v - rate * g
+    terms = (momentum * v) ** 2 + rate**2 * squared
+    error = max(error, assert_within_error_rule(velocity, moved, terms, shape[2] + 1))
+    terms = w**2 + (momentum**2 * v) ** 2 + ((1 + momentum) * rate) ** 2 * squared
+    return max(error, assert_within_error_rule(weight, w + momentum * moved - rate * g, terms, shape[2] + 2))
 
 
 def backward_case(kernel, function, shape, activation, which, names, **how):
@@ -128,7 +184,32 @@ def backward_case(kernel, function, shape, activation, which, names, **how):
     )
 
 
+def update_cases():
+    longer = [((515, 4200, 2), "maxout"), ((40, 132, 1), "relu"), ((3, 8, 4000), "maxout")]
+    for shape, activation in [*SHAPES, *longer]:
+        inputs, outputs, B = shape
+        for data in (False, True):
+            if (dense.MOST_COLUMNS if data else 4096) < B:
+                continue
+            kind, function = ("update_data", dense.backward_update_data) if data else ("update", dense.backward_update)
+            for version in versions(outputs):
+                for name, first_bad in (("moved", -1), ("stopped", 7)):
+                    if first_bad >= 0 and inputs * outputs > 1000:
+                        continue
+                    yield Case(
+                        kernel=f"dense_backward_{kind}_{version}",
+                        label=f"{'x'.join(map(str, shape))}-{activation}-{name}",
+                        inputs=partial(update_inputs, shape, activation, first_bad),
+                        call=partial(call_update, partial(function, version=version), activation),
+                        check=partial(check_update, shape=shape, activation=activation),
+                        mutates=("weight", "velocity"),
+                        quick=(shape, activation) in QUICK,
+                        shared=version != "naive",
+                    )
+
+
 def cases():
+    yield from update_cases()
     for shape, activation in SHAPES:
         quick = (shape, activation) in QUICK
         for version in versions(shape[1]):
@@ -155,7 +236,7 @@ def cases():
         yield backward_case("dense_backward_data_sum", dense.backward_data, data, "linear", 0, ["weight"], **how)
         yield backward_case("dense_backward_weights_sum", dense.backward_weights, weights, "linear", 1, ["x"], **how)
     for activation in ACTIVATIONS:
-        for parts, outputs, B in ((1, 2, 1), (3, 38, 5), (5, 36, 16), (2, 300, 3), (2, 8, 0)):
+        for parts, outputs, B in ((1, 2, 1), (3, 38, 5), (5, 36, 16), (2, 300, 3), (3, 6, 23), (2, 8, 0)):
             yield Case(
                 kernel=f"dense_forward_{activation}",
                 label=f"{parts}x{outputs}x{B}",
@@ -164,6 +245,20 @@ def cases():
                 check=partial(check_activated, activation=activation),
                 quick=outputs == 38,
             )
+            if activation != "linear":
+                yield Case(
+                    kernel=f"dense_forward_{activation}_dropout",
+                    label=f"{parts}x{outputs}x{B}",
+                    inputs=lambda shape=(parts, outputs, B): {
+                        **sums(*shape),
+                        "step": np.full(1, 2**33 + shape[1], np.int64),
+                    },
+                    call=lambda partial, bias, step, activation=activation: dense.activate(
+                        partial, bias, activation, mask(step)
+                    ),
+                    check=partial(check_dropped, activation=activation),
+                    quick=outputs in (36, 38),
+                )
         for inputs, outputs, B in ((300, 74, 17), (140, 36, 16)):
             yield Case(
                 kernel=f"dense_forward_{activation}",

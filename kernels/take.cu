@@ -1,0 +1,32 @@
+// take: a copy of one slot of a ring, whose number the step on the device says.
+//
+//   taken[i] = ring[step mod slots, i]
+//
+// Arrays     ring (slots, …) contiguous, float32 or uint8, n elements a slot; taken a slot; step (1,) int64.
+// Threads    naive: one an element. vectorised: one 16 bytes.
+// Versions   naive        an element a thread
+//            vectorised   16-byte loads and stores of any type; a slot is a multiple of 16 bytes
+
+#include "include/ring.cuh"
+
+template <typename Element>
+__device__ __forceinline__ void take(const Element* ring, const long long* step, Element* taken, unsigned slots,
+                                     unsigned n) {
+  const unsigned i = blockIdx.x * blockDim.x + threadIdx.x;
+  if (i < n) taken[i] = ring[slot_of(step, slots) * n + i];
+}
+
+extern "C" __global__ void take_naive(const float* __restrict__ ring, const long long* __restrict__ step,
+                                      float* __restrict__ taken, unsigned slots, unsigned n) {
+  take(ring, step, taken, slots, n);
+}
+
+extern "C" __global__ void take_naive_uint8(const unsigned char* __restrict__ ring, const long long* __restrict__ step,
+                                            unsigned char* __restrict__ taken, unsigned slots, unsigned n) {
+  take(ring, step, taken, slots, n);
+}
+
+extern "C" __global__ void take_vectorised(const uint4* __restrict__ ring, const long long* __restrict__ step,
+                                           uint4* __restrict__ taken, unsigned slots, unsigned n) {
+  take(ring, step, taken, slots, n);
+}
