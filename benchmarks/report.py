@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gzkern import environment
+from gzkern.files import write_atomically
 
 
 def spread(seconds: Sequence[float]) -> dict[str, float]:
@@ -35,10 +36,10 @@ def print_table(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> None:
 
 
 def write_json(path: str | Path, rows: Sequence[dict[str, Any]], facts: dict[str, Any]) -> None:
-    """The rows, with when, where and by which command they were measured, and ``facts`` of the device."""
+    """The rows so far, whole or not at all, with when, where and by which command, and ``facts`` of the device."""
     document = {**machine(), **facts, "rows": list(rows)}
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    Path(path).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    write_atomically(path, (json.dumps(document, indent=1) + "\n").encode())
 
 
 def rewrite(path: Path, begin: str, end: str, text: str) -> None:
