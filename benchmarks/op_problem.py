@@ -13,6 +13,8 @@ from benchmarks.conv_problem import LAYERS, Data, published
 from benchmarks.problem import Contender, Kept
 from benchmarks.verify import bound, worst
 from gzkern import shapes
+from gzkern.augment.tables import tables
+from gzkern.augment.warp import warp_reference
 from gzkern.config import load_config
 from gzkern.cpu import constraints as output_layer
 from gzkern.cpu import dense, dropout, maxout, maxpool2d, relu, viewpoints
@@ -34,7 +36,7 @@ from gzkern.update import Update
 
 BACKWARD = "backward"
 OPS = (
-    *("dense", "nesterov", "maxpool2d", "conv2d_bias", "viewpoints", "dropout", "maxout", "relu"),
+    *("dense", "nesterov", "maxpool2d", "conv2d_bias", "viewpoints", "warp", "dropout", "maxout", "relu"),
     *("constraints", "clip", "mse", "finite"),
 )
 """The most costly first."""
@@ -356,6 +358,34 @@ def _viewpoints(batch: int) -> Iterator[OpProblem]:
     )  # fmt: skip
 
 
+def _warp(batch: int) -> Iterator[OpProblem]:
+    config = load_config("paper")
+    target, size = config.data.target, (424, 424)
+    extent = shapes.patch_extent(target)
+    examples = np.arange(batch)
+    matrices, shifts = tables(examples, examples, 0, config.augment, config.data, size)
+    arrays: Arrays = {
+        "images": np.random.default_rng(1).integers(0, 256, (batch, *size, 3)).astype(np.uint8),
+        "indices": examples[None],
+        "matrices": matrices[None],
+        "shifts": shifts[None],
+        "step": np.zeros(1, np.int64),
+    }
+
+    def call(d: Device, a: SimpleNamespace) -> Callable[[], Any]:
+        if d.name == "cpu":
+            raise InputError("the CPU warps crops, in gzkern.augment")
+        return lambda: d.warp.patches(a.images, a.indices, a.matrices, a.shifts, a.step, target, extent)
+
+    def exact(a: SimpleNamespace) -> tuple[np.ndarray, Any]:
+        """The views of the first image that ``_some`` takes; eight roundings of values up to 1."""
+        crops = warp_reference(a.images[0], a.matrices[0, 0], target, a.shifts[0, 0])
+        return _some(viewpoints.forward_oracle(crops[None], extent)), 8 * 2.0**-24
+
+    work = shapes.warp_work(batch, target, extent)
+    yield OpProblem("warp", "patches", batch, work, arrays, call, exact, sample=_some)
+
+
 def _scaled(crops: np.ndarray) -> np.ndarray:
     return crops / 255 if crops.dtype == np.uint8 else crops
 
@@ -573,6 +603,7 @@ _BUILDERS: dict[str, Callable[[int], Iterator[OpProblem]]] = {
     "maxpool2d": _maxpool2d,
     "conv2d_bias": _conv2d_bias,
     "viewpoints": _viewpoints,
+    "warp": _warp,
     "dropout": _dropout,
     "maxout": _maxout,
     "relu": _relu,

@@ -175,6 +175,12 @@ def viewpoints_work(batch: int, target: int, extent: int, itemsize: int = 4) -> 
     return Work(0, batch * 3 * (2 * target**2 * itemsize + VIEWS * extent**2 * 4))
 
 
+def warp_work(batch: int, target: int, extent: int) -> Work:
+    """The warp: four pixels about each sample of one crop (the other may share them), patches; three means, a shift."""
+    samples = batch * 2 * target**2
+    return Work((2 * 4 + 3 * (3 * 3 + 2)) * samples, 4 * 3 * samples // 2 + batch * 3 * VIEWS * extent**2 * 4)
+
+
 def constraints_work(answers: int, batch: int, backward: bool) -> Work:
     """The output layer: z, p and q; backward also the gradients of p and z."""
     return Work(3 * answers * batch, (20 if backward else 12) * answers * batch)

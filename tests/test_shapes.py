@@ -21,6 +21,7 @@ from gzkern.shapes import (
     nesterov_work,
     relu_work,
     viewpoints_work,
+    warp_work,
 )
 
 
@@ -117,4 +118,5 @@ def test_the_other_operations():
     assert finite_work(10).bytes == 40
     assert viewpoints_work(1, 69, 45).bytes / 1e3 == pytest.approx(114.3 + 388.8, abs=0.1)
     assert viewpoints_work(1, 69, 45, itemsize=1).bytes / 1e3 == pytest.approx(28.6 + 388.8, abs=0.1)
+    assert warp_work(1, 69, 45).bytes / 1e3 == pytest.approx(57.1 + 388.8, abs=0.1)
     assert [constraints_work(37, 2, backward).bytes for backward in (False, True)] == [888, 1480]
