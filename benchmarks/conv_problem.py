@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.problem import Contender, Kept
-from benchmarks.verify import bound, from_bfloat16, to_bfloat16, worst
+from benchmarks.verify import bound, worst
+from gzkern.bfloat16 import from_bfloat16, to_bfloat16
 from gzkern.config import load_config
 from gzkern.cpu import conv2d as oracle
 from gzkern.cpu import maxpool2d, relu

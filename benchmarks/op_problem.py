@@ -299,10 +299,10 @@ def _finite(batch: int) -> Iterator[OpProblem]:
     values = _normal(len(load_tree()), batch)
 
     def call(d: Device, a: SimpleNamespace) -> Callable[[], Any]:
-        first_bad = d.asarray(np.full(1, -1, np.int64))
+        step, first_bad = d.asarray(np.full(1, 7)), d.asarray(np.full(1, -1, np.int64))
 
         def check() -> Any:
-            d.finite.check(a.values, 7, first_bad)
+            d.finite.check(a.values, step, first_bad)
             return first_bad
 
         return check

@@ -37,14 +37,3 @@ def worst(got: np.ndarray, exact: np.ndarray, allowed: Any) -> float:
         return float("inf")
     with np.errstate(divide="ignore"):
         return float((error[wrong] / allowed[wrong]).max()) if wrong.any() else 0.0
-
-
-def to_bfloat16(array: np.ndarray) -> np.ndarray:
-    """Float32 rounded to bfloat16, ties to even, as uint16 bits."""
-    bits = np.ascontiguousarray(array, np.float32).view(np.uint32)
-    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
-
-
-def from_bfloat16(bits: np.ndarray) -> np.ndarray:
-    """Bfloat16 bits as float32."""
-    return (bits.astype(np.uint32) << 16).view(np.float32)

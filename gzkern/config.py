@@ -16,7 +16,8 @@ from pathlib import Path
 from .errors import InputError
 
 _PRESETS = Path(__file__).parent / "presets"
-PRECISIONS = ("fp32", "tf32", "bf16")
+PRECISIONS = ("fp32", "tf32", "fp32x3")
+"""That a network can be trained in."""
 
 
 @dataclass(frozen=True)

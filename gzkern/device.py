@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from types import ModuleType
 from typing import Any
@@ -38,9 +39,29 @@ class Device:
         """A NumPy array as one of this device's."""
         return array if self._backend is None else self._backend.asarray(array)
 
+    def write(self, array: Any, values: np.ndarray) -> None:
+        """Write values into an array of this device."""
+        if self._backend is None:
+            array[...] = values
+        else:
+            self._backend.write(array, values)
+
     def asnumpy(self, array: Any) -> np.ndarray:
         """One of this device's arrays as a NumPy array."""
         return np.asarray(array) if self._backend is None else self._backend.asnumpy(array)
+
+    @property
+    def backend(self) -> Any:
+        """What launches the kernels; None on the CPU."""
+        return self._backend
+
+    def outside(self, array: Any, name: str) -> Any:
+        """An array that outlives what is done with it, as a recording knows it; else the array itself."""
+        return array if self._backend is None else self._backend.outside(array, name)
+
+    def range(self, name: str) -> AbstractContextManager[None]:
+        """What is launched within bears this name in a recording, or in a profile."""
+        return nullcontext() if self._backend is None else self._backend.range(name)
 
     def describe(self) -> dict[str, Any]:
         """What its bits depend on beside processor and Python packages: a GPU's name, compilers."""
@@ -108,7 +129,7 @@ def require_precision(device: Device, precision: str) -> None:
     Raises:
         InputError: names the precisions it has.
     """
-    if precision != "fp32":
+    if precision != "fp32" and device.backend is None:
         raise InputError(f"precision {precision!r}: device {device.name!r} computes in fp32 alone")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -16,11 +17,13 @@ class Mask:
     Element i takes word i mod 4 of Philox 4x32-10 (Salmon et al. 2011, Random123) with counter
     (i div 4, layer, step low, step high) and key (seed low, seed high). It is dropped where that word is below
     ``threshold``; what is kept is multiplied by ``scale``.
+
+    ``step`` is a number, or an int64 array (1,) of the device, read when the mask is drawn.
     """
 
     probability: float
     seed: int
-    step: int
+    step: Any
     layer: int
 
     def __post_init__(self) -> None:
@@ -43,6 +46,11 @@ class Mask:
         return np.uint32(self.seed & 0xFFFFFFFF), np.uint32(self.seed >> 32)
 
     @property
+    def number(self) -> int:
+        """The step as a number, where it is one or lies in the memory of the CPU."""
+        return self.step if isinstance(self.step, int) else int(self.step[0])
+
+    @property
     def counter(self) -> tuple[np.uint32, np.uint32, np.uint32]:
         """The last three words of the generator's counter: layer and the two halves of the step."""
-        return np.uint32(self.layer), np.uint32(self.step & 0xFFFFFFFF), np.uint32(self.step >> 32)
+        return np.uint32(self.layer), np.uint32(self.number & 0xFFFFFFFF), np.uint32(self.number >> 32)

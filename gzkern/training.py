@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -25,7 +25,7 @@ import numpy as np
 from tqdm import tqdm
 
 from . import checkpoint, environment
-from .augment.pool import Batch, BatchPool
+from .augment.pool import BatchPool
 from .config import Config, load_config, to_toml
 from .data.dataset import Dataset, open_dataset, split
 from .data.loading import describe_skipped
@@ -34,16 +34,22 @@ from .decision_tree import load_tree, locate_tree
 from .device import Device, select, set_threads
 from .errors import GzkernError, InputError
 from .evaluation import rmse
+from .feeding import CropFeed, ImageFeed
 from .files import write_atomically
 from .models.network import build_network
 from .nn.optimiser import Nesterov
-from .nn.schedule import learning_rate, warmup_steps
+from .nn.schedule import learning_rate
 from .prediction import MOST_WORKERS, predict_rows
 from .run import Run
+from .steps import EagerSteps, RecordedSteps, Steps
 
 _LINES_PER_VALIDATION = 10  # lines of metrics.jsonl from one validation to the next
 _CHECKPOINT_SECONDS = 600  # the longest time between two checkpoints
-_LOOK_STEPS = 100  # from one look at a device that runs by itself to the next
+_MOST_OF_MEMORY = 0.8  # that images may take; the rest is for weights and activations
+_LOOK_SECONDS = 0.25  # from one look at a device that runs by itself to the next
+
+AUGMENT_ON = ("auto", "device", "cpu")
+"""Where images may be perturbed."""
 
 
 class Interrupted(GzkernError):
@@ -60,6 +66,7 @@ def train(
     threads: int | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    augment_on: str = "auto",
     progress: bool = True,
 ) -> Run:
     """Train a network and return its run.
@@ -73,6 +80,8 @@ def train(
         threads: compute threads; None takes one a core.
         resume: go on from the last checkpoint in ``out``; starts anew where there is none.
         overwrite: replace the run in ``out``.
+        augment_on: "device" keeps all images there and perturbs them there; "cpu" perturbs them on the CPU; "auto" is
+            the device where it launches kernels and has memory enough.
         progress: show a progress line on stderr.
 
     Raises:
@@ -84,12 +93,14 @@ def train(
     config = _settle_config(run, config, resume=resume, overwrite=overwrite)
     dataset = open_dataset(data, load_tree(config.data.tree), smallest=config.data.crop, progress=progress)
     trainer = Trainer(config, dataset, run, device=device, progress=progress)
+    where = _augmenting_device(augment_on, trainer.network.device, dataset)
     facts = environment.describe(
         device=trainer.network.device.name,
         device_facts=trainer.network.device.describe(),
         precision=config.train.precision,
         threads=set_threads(trainer.network.device, threads),
-        workers=_checked_workers(workers),
+        workers=0 if where == "device" else _checked_workers(workers),
+        augment_on=where,
         data=str(Path(data).resolve()),
         data_fingerprint=dataset.fingerprint,
         data_skipped=len(dataset.quarantined),
@@ -98,14 +109,16 @@ def train(
         _settle_config(run, config, resume=resume, overwrite=overwrite)  # again: it may be there by now
         for line in describe_skipped(dataset.quarantined):
             trainer.say(line)
-        how = "{device} in {precision}, {threads} threads, {workers} for augmentation".format(**facts)
+        on_device = where == "device" and trainer.network.device.name
+        augmented = f"augmented on {on_device}" if on_device else f"{facts['workers']} for augmentation"
+        how = f"{facts['device']} in {facts['precision']}, {facts['threads']} threads, {augmented}"
         trainer.say(f"training on {config.train.examples:,} examples; {how}")
         if overwrite:
             _remove_run(run)
         first = trainer.restore(facts) if resume else 0
         write_atomically(run.config_file, to_toml(config).encode())
         write_atomically(run.environment_file, json.dumps(facts, indent=2).encode())
-        trainer.fit(first, facts["workers"])
+        trainer.fit(first, facts["workers"], where)
     return run
 
 
@@ -127,7 +140,6 @@ class Trainer:
         self.steps = config.train.examples // config.train.batch
         self.validation_steps = max(1, config.train.validate_every // config.train.batch)
         self.line_steps = max(1, self.validation_steps // _LINES_PER_VALIDATION)
-        self.warmup_steps = warmup_steps(config.train)
 
     def restore(self, facts: dict[str, Any]) -> int:
         """Take up the last checkpoint and return the number of steps done; 0 where there is none.
@@ -157,28 +169,34 @@ class Trainer:
         _cut_metrics(self.run.metrics_file, step)
         return step
 
-    def fit(self, first: int, workers: int) -> None:
+    def fit(self, first: int, workers: int, augment_on: str) -> None:
         """Train from step ``first`` to the end, and write the final weights."""
-        with _stop_request() as stop, self._batches(first, workers) as pool, self._bar(first) as bar:
+        with (
+            _stop_request() as stop,
+            closing(self._steps(first, workers, augment_on)) as steps,
+            self._bar(first) as bar,
+        ):
             bar.set_postfix_str("the first step compiles the code, once a machine")
-            at_once = self.network.device.synchronous
-            window = _Window(self.network.device, pool)
-            saved_at = time.monotonic()
-            for step, batch in enumerate(pool, start=first):
-                window.add(self._step(step, batch))
-                bar.update(len(batch.examples))
+            look = 0 if self.network.device.synchronous else _LOOK_SECONDS
+            self.optimiser.start(first)
+            window = _Window(self.optimiser, steps, first)
+            saved_at = looked_at = time.monotonic()
+            for step in range(first, self.steps):
+                steps.take(step)
+                bar.update(self.config.train.batch)
                 done = step + 1
                 validate = done % self.validation_steps == 0 or done == self.steps
                 line_due = validate or done % self.line_steps == 0
-                if at_once or line_due or stop.is_set() or done % _LOOK_STEPS == 0:
+                if line_due or stop.is_set() or time.monotonic() - looked_at >= look:
                     self._refuse_bad_step()
+                    looked_at = time.monotonic()
                 if line_due:
                     bar.set_postfix_str(_postfix(self._metrics(done, window, validate)))
                 if validate or stop.is_set() or time.monotonic() - saved_at > _CHECKPOINT_SECONDS:
                     path = self._checkpoint(done)
                     saved_at = time.monotonic()
                 if line_due:
-                    window = _Window(self.network.device, pool)
+                    window = _Window(self.optimiser, steps, done)
                 if stop.is_set() and done < self.steps:
                     raise Interrupted(
                         f"stopped after step {done} of {self.steps}; saved {path}; "
@@ -190,9 +208,13 @@ class Trainer:
         train = self.config.train
         return example_images(train.seed, start, stop, len(self.train_rows), train.chunk, train.batch)
 
-    def _batches(self, first: int, workers: int) -> BatchPool:
-        train = self.config.train
-        return BatchPool(
+    def _steps(self, first: int, workers: int, augment_on: str) -> Steps:
+        train, backend = self.config.train, self.network.device.backend
+        if augment_on == "device":
+            images, labels = self.dataset.images, self.labels
+            feed = ImageFeed(backend, self.network, images, labels, self._images_of, self.config, self.steps)
+            return RecordedSteps(self.network, self.optimiser, train, feed)
+        pool = BatchPool(
             self.dataset.images,
             self.labels,
             self._images_of,
@@ -204,20 +226,10 @@ class Trainer:
             stop=self.steps * train.batch,
             workers=workers,
         )
-
-    def _step(self, step: int, batch: Batch) -> Any:
-        if step == self.warmup_steps:
-            self.optimiser.reset()
-        train = self.config.train
-        loss, gradients = self.network.runtime_gradients(
-            batch.crops,
-            batch.labels,
-            constrained=step >= self.warmup_steps,
-            drop=train.dropout,
-            seed_and_step=(train.seed, step),
-        )
-        self.optimiser.update(step, loss, gradients, learning_rate(train, step))
-        return loss
+        if backend is None:
+            return EagerSteps(self.network, self.optimiser, train, pool)
+        crops = CropFeed(backend, self.network, pool, train.batch, self.steps)
+        return RecordedSteps(self.network, self.optimiser, train, crops)
 
     def _refuse_bad_step(self) -> None:
         step = self.optimiser.bad_step()
@@ -228,8 +240,8 @@ class Trainer:
         self._diverged(f"the loss was no longer finite at step {step}, examples {start} to {stop - 1} (images {ids})")
 
     def _metrics(self, done: int, window: _Window, validate: bool) -> dict[str, Any]:
-        loss = window.loss()  # waits for the device, so before the speed
-        speed = window.speed(self.config.train.batch)  # of training alone, so before the validation
+        loss = window.loss(done)  # waits for the device, so before the speed
+        speed = window.speed(done, self.config.train.batch)  # of training alone, so before the validation
         line = {
             "step": done,
             "examples": done * self.config.train.batch,
@@ -281,25 +293,22 @@ class Trainer:
 class _Window:
     """What happened since the last line of metrics.jsonl."""
 
-    def __init__(self, device: Device, pool: BatchPool):
-        self._losses: list[Any] = []  # scalars of the device, read when a line is due
-        self._device = device
-        self._pool = pool
+    def __init__(self, optimiser: Nesterov, steps: Steps, first: int):
+        self._optimiser = optimiser
+        self._steps = steps
+        self._first = first
         self._start = time.monotonic()
 
-    def add(self, loss: Any) -> None:
-        self._losses.append(loss)
-
-    def loss(self) -> float:
+    def loss(self, done: int) -> float:
         """Mean of the batch losses."""
-        return math.fsum(float(self._device.asnumpy(loss)) for loss in self._losses) / len(self._losses)
+        return self._optimiser.take_total() / (done - self._first)
 
-    def speed(self, batch: int) -> dict[str, float]:
+    def speed(self, done: int, batch: int) -> dict[str, float]:
         seconds = time.monotonic() - self._start
         return {
-            "images_per_s": round(len(self._losses) * batch / seconds, 1),
-            "queue_fill": round(self._pool.queue_fill, 3),
-            "wait_s": round(self._pool.take_wait_s(), 3),
+            "images_per_s": round((done - self._first) * batch / seconds, 1),
+            "queue_fill": round(self._steps.queue_fill, 3),
+            "wait_s": round(self._steps.take_wait_s(), 3),
         }
 
 
@@ -339,6 +348,28 @@ def _checked_workers(workers: int | None) -> int:
     if workers is not None and not 0 <= workers <= MOST_WORKERS:
         raise InputError(f"--workers {workers}: expected 0 to {MOST_WORKERS} threads")
     return 1 if workers is None else workers
+
+
+def _augmenting_device(asked: str, device: Device, dataset: Dataset) -> str:
+    """Where images are perturbed: "device" or "cpu".
+
+    Raises:
+        InputError: no such place, or the device cannot hold the images.
+    """
+    if asked not in AUGMENT_ON:
+        raise InputError(f"--augment-on {asked!r}: expected {', '.join(AUGMENT_ON)}")
+    if device.backend is None:
+        if asked == "device":
+            raise InputError("--augment-on device: device 'cpu' augments on the CPU anyway; leave it out")
+        return "cpu"
+    needed, free = dataset.images.nbytes, device.backend.free_bytes()
+    fits = needed <= _MOST_OF_MEMORY * free
+    if asked == "device" and not fits:
+        raise InputError(
+            f"--augment-on device: the images take {needed / 2**30:.1f} GiB, and the device has {free / 2**30:.1f} GiB "
+            "free; leave it out, and the CPU augments"
+        )
+    return "device" if fits and asked != "cpu" else "cpu"
 
 
 @contextmanager

@@ -5,7 +5,7 @@
 //
 // An operation of its own: inside a dense product every block of outputs would draw the mask of all inputs again.
 //
-// Arrays     x, y any shape, contiguous, n elements.
+// Arrays     x, y any shape, contiguous, n elements; step (1,) int64.
 // Threads    one four consecutive elements, which share one drawing.
 // NaN        passes, dropped or not.
 // Versions   naive        4-byte loads
@@ -21,11 +21,11 @@ struct Multiplier {
 };
 
 extern "C" __global__ void dropout_naive(const float* __restrict__ x, float* __restrict__ y, unsigned n,
-                                         unsigned key_low, unsigned key_high, unsigned layer, unsigned step_low,
-                                         unsigned step_high, unsigned threshold, float scale) {
+                                         unsigned key_low, unsigned key_high, unsigned layer,
+                                         const long long* __restrict__ step, unsigned threshold, float scale) {
   const unsigned quad = blockIdx.x * blockDim.x + threadIdx.x, i = 4 * quad;
   if (i >= n) return;
-  const uint4 words = philox(make_uint4(quad, layer, step_low, step_high), make_uint2(key_low, key_high));
+  const uint4 words = philox(counter(quad, layer, step[0]), make_uint2(key_low, key_high));
   const Multiplier multiplier = {threshold, scale};
   y[i] = x[i] * multiplier(words.x);
   if (i + 1 < n) y[i + 1] = x[i + 1] * multiplier(words.y);
@@ -34,11 +34,11 @@ extern "C" __global__ void dropout_naive(const float* __restrict__ x, float* __r
 }
 
 extern "C" __global__ void dropout_vectorised(const float4* __restrict__ x, float4* __restrict__ y, unsigned n,
-                                              unsigned key_low, unsigned key_high, unsigned layer, unsigned step_low,
-                                              unsigned step_high, unsigned threshold, float scale) {
+                                              unsigned key_low, unsigned key_high, unsigned layer,
+                                              const long long* __restrict__ step, unsigned threshold, float scale) {
   const unsigned quad = blockIdx.x * blockDim.x + threadIdx.x;
   if (4 * quad >= n) return;
-  const uint4 words = philox(make_uint4(quad, layer, step_low, step_high), make_uint2(key_low, key_high));
+  const uint4 words = philox(counter(quad, layer, step[0]), make_uint2(key_low, key_high));
   const Multiplier multiplier = {threshold, scale};
   const float4 value = x[quad];
   y[quad] = make_float4(value.x * multiplier(words.x), value.y * multiplier(words.y), value.z * multiplier(words.z),

@@ -35,6 +35,7 @@ def run(device, dtype=np.float32, *, zeroed: str | None = None) -> dict:
     if dtype != np.float32:
         network.parameters.update({name: array.astype(dtype) for name, array in network.parameters.items()})
     optimiser = Nesterov(network.device, network.parameters, MOMENTUM)
+    optimiser.set_rate(LR)
     record: dict = {"losses": [], "parameters": {}}
     for step in range(STEPS):
         if step == WARMUP:
@@ -45,7 +46,8 @@ def run(device, dtype=np.float32, *, zeroed: str | None = None) -> dict:
         )
         if zeroed:
             gradients[zeroed] = network.device.asarray(np.zeros(network.parameters[zeroed].shape, dtype))
-        optimiser.update(step, loss, gradients, LR)
+        optimiser.watch(loss)
+        optimiser.finish(loss, gradients)
         record["losses"].append(float(network.device.asnumpy(loss)))
         if step + 1 in RECORDED:
             record["parameters"][str(step + 1)] = {name: summary(name, a) for name, a in network.state().items()}

@@ -10,7 +10,7 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pretend_cupy  # noqa: F401
 
-from benchmarks.verify import from_bfloat16, to_bfloat16
+from gzkern.bfloat16 import from_bfloat16, to_bfloat16
 from gzkern.cpu import conv2d, maxpool2d
 
 FLOAT, BFLOAT16 = "FLOAT", "BFLOAT16"

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from benchmarks.peaks import Peaks, clocks, peaks_of
-from benchmarks.verify import LIMITS, bound, from_bfloat16, to_bfloat16, worst
+from benchmarks.verify import LIMITS, bound, worst
+from gzkern.bfloat16 import from_bfloat16, to_bfloat16
 
 H100 = {
     "compute_capability": 9.0,

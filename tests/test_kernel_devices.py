@@ -94,7 +94,7 @@ def test_saliency_the_gradient_of_the_crops(device):
         dtype = network.parameters["conv1.weight"].dtype
         tape, pixels = Tape(network.device), Variable(network.device.asarray(crops.astype(dtype)), True)
         variables = {key: Variable(array) for key, array in network.parameters.items()}
-        answers = network.answers(tape, pixels, variables)
+        answers = network.answers(tape, network.patches(tape, pixels), variables)
         tape.backward(answers, network.device.asarray(np.ones(answers.value.shape, dtype)))
         gradients.append(network.device.asnumpy(pixels.gradient))
     assert np.abs(gradients[0]).max() > 0

@@ -14,14 +14,13 @@ import numpy as np
 import pytest
 from small import SMALL, small_config
 
-from gzkern import checkpoint, training
+from gzkern import checkpoint, steps, training
 from gzkern.config import load_config
 from gzkern.data.dataset import open_dataset
 from gzkern.data.demo import draw_demo_set
 from gzkern.decision_tree import load_tree
 from gzkern.device import Device
 from gzkern.errors import GzkernError, InputError
-from gzkern.models.network import Network
 from gzkern.run import load
 from gzkern.training import Interrupted, train
 
@@ -141,31 +140,31 @@ def test_ctrl_c_saves_and_the_run_resumes_bit_for_bit(demo_pack, tmp_path, unint
 
 
 def test_a_stop_in_python_raises_and_leaves_no_thread(demo_pack, tmp_path, monkeypatch):
-    before, real = set(threading.enumerate()), training.Trainer._step
+    before, real = set(threading.enumerate()), training.EagerSteps.take
 
-    def step(self, number, batch):
+    def step(self, number):
         if number == 3:
             os.kill(os.getpid(), signal.SIGINT)
-        return real(self, number, batch)
+        return real(self, number)
 
-    monkeypatch.setattr(training.Trainer, "_step", step)
+    monkeypatch.setattr(training.EagerSteps, "take", step)
     with pytest.raises(Interrupted, match=r"stopped after step [45] of .*saved"):
         train(small_config("train.examples=1000000"), demo_pack, tmp_path / "run", progress=False)
     assert set(threading.enumerate()) == before
 
 
 def test_two_trainings_in_one_directory_are_refused(demo_pack, tmp_path, monkeypatch):
-    run, real, messages = tmp_path / "run", training.Trainer._step, []
+    run, real, messages = tmp_path / "run", training.EagerSteps.take, []
 
-    def step(self, number, batch):
+    def step(self, number):
         if number == 2:
             for how in ({"resume": True}, {"overwrite": True}):
                 with pytest.raises(InputError) as caught:
                     train(small_config(), demo_pack, run, progress=False, **how)
                 messages.append(str(caught.value))
-        return real(self, number, batch)
+        return real(self, number)
 
-    monkeypatch.setattr(training.Trainer, "_step", step)
+    monkeypatch.setattr(training.EagerSteps, "take", step)
     train(small_config(), demo_pack, run, progress=False)
     assert len(messages) == 2
     assert all("another process is training there" in message for message in messages)
@@ -191,15 +190,16 @@ def test_a_resume_before_the_first_checkpoint_starts_anew(demo_run, demo_pack, t
     assert_same_weights(weights(run), weights(demo_run))
 
 
+def poison(monkeypatch, step):
+    """A loss that is not finite at this step."""
+    real = training.Nesterov.watch
+    monkeypatch.setattr(
+        training.Nesterov, "watch", lambda self, loss: real(self, np.float32("nan") if self.step[0] == step else loss)
+    )
+
+
 def test_a_loss_that_is_not_finite_stops_the_run(demo_pack, tmp_path, monkeypatch):
-    calls = iter(range(100))
-    real = Network.runtime_gradients
-
-    def poisoned(self, *arguments, **how):
-        loss, gradients = real(self, *arguments, **how)
-        return (float("nan") if next(calls) == 6 else loss), gradients
-
-    monkeypatch.setattr(Network, "runtime_gradients", poisoned)
+    poison(monkeypatch, 6)
     with pytest.raises(GzkernError) as caught:
         train(small_config(), demo_pack, tmp_path / "run", progress=False)
     message = str(caught.value)
@@ -211,13 +211,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(demo_pack, tmp_path, monkeypatc
 
 def test_no_checkpoint_is_written_past_a_bad_step_that_nobody_looked_at(demo_pack, tmp_path, monkeypatch):
     """As on a GPU, whose losses are looked at now and then."""
-    real = Network.runtime_gradients
-
-    def poisoned(self, *arguments, **how):
-        loss, gradients = real(self, *arguments, **how)
-        return (np.float32("nan") if how["seed_and_step"][1] == 3 else loss), gradients
-
-    monkeypatch.setattr(Network, "runtime_gradients", poisoned)
+    poison(monkeypatch, 3)
     monkeypatch.setattr(training, "_CHECKPOINT_SECONDS", -1)
     device = Device("cpu")
     device.synchronous = False
@@ -226,13 +220,13 @@ def test_no_checkpoint_is_written_past_a_bad_step_that_nobody_looked_at(demo_pac
 
 
 def test_weights_that_are_not_finite_are_never_saved(demo_pack, tmp_path, monkeypatch):
-    real = training.Nesterov.update
+    real = training.Nesterov.finish
 
     def poisoned(self, *arguments):
         real(self, *arguments)
-        self._weights["conv2.bias"][0, 0, 0] = np.inf
+        self.weights["conv2.bias"][0, 0, 0] = np.inf
 
-    monkeypatch.setattr(training.Nesterov, "update", poisoned)
+    monkeypatch.setattr(training.Nesterov, "finish", poisoned)
     config = small_config("train.examples=16", "train.validate_every=16")
     with pytest.raises(GzkernError, match=r"parameter conv2\.bias is no longer finite after step 0"):
         train(config, demo_pack, tmp_path / "run", progress=False)
@@ -241,13 +235,13 @@ def test_weights_that_are_not_finite_are_never_saved(demo_pack, tmp_path, monkey
 
 def test_the_warm_up_is_clipped_and_ends_with_fresh_velocity(demo_pack, tmp_path, monkeypatch):
     seen, resets = [], []
-    real, reset = Network.runtime_gradients, training.Nesterov.reset
+    real, reset = steps.take_step, training.Nesterov.reset
 
-    def spy(self, *arguments, **how):
+    def spy(*arguments, **how):
         seen.append(how["constrained"])
-        return real(self, *arguments, **how)
+        return real(*arguments, **how)
 
-    monkeypatch.setattr(Network, "runtime_gradients", spy)
+    monkeypatch.setattr(steps, "take_step", spy)
     monkeypatch.setattr(training.Nesterov, "reset", lambda self: (resets.append(len(seen)), reset(self)))
     config = small_config("train.warmup_examples=10000", "train.examples=320")
     train(config, demo_pack, tmp_path / "run", progress=False)

@@ -21,7 +21,7 @@ import numpy as np
 from benchmarks.conv_problem import DISTINCT, ConvProblem
 from benchmarks.op_problem import OpProblem
 from benchmarks.problem import Contender
-from benchmarks.verify import from_bfloat16, to_bfloat16
+from gzkern.bfloat16 import from_bfloat16, to_bfloat16
 from gzkern.device import Device
 from gzkern.shapes import BACKWARD_DATA, FORWARD
 

@@ -17,7 +17,13 @@ from .workspace import scratch
 
 
 def forward(
-    x: np.ndarray, weight: np.ndarray, bias: np.ndarray, *, activate: bool = True, pool: bool = True
+    x: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray,
+    *,
+    activate: bool = True,
+    pool: bool = True,
+    precision: str = "fp32",
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Convolution + bias (+ ReLU (+ 2×2 max-pool)).
 
@@ -27,11 +33,13 @@ def forward(
         bias: (K, P, Q), P = H−R+1, Q = W−S+1.
         activate: apply ReLU.
         pool: max-pool after it; needs ``activate``.
+        precision: "fp32".
 
     Returns:
         y (K, P, Q, N) and None, or pooled y (K, ⌈P/2⌉, ⌈Q/2⌉, N) and its uint8 code.
     """
     K, P, Q = _check(x, weight, bias)
+    check.only_fp32("conv2d", precision)
     if pool and not activate:
         raise InputError("conv2d: a pool without ReLU has no code byte; leave activate on, or pool apart")
     if x.dtype != np.float32:
@@ -58,12 +66,14 @@ def backward(
     *,
     activate: bool = True,
     data: bool = True,
+    precision: str = "fp32",
 ) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
     """Gradients of :func:`forward`, from its inputs, its results and the gradient of y.
 
     Returns:
         dx (C, H, W, N), or None where ``data`` is false; dweight (C, R, S, K); dbias (K, P, Q).
     """
+    check.only_fp32("conv2d", precision)
     if x.dtype != np.float32:
         return backward_oracle(x, weight, y, code, gradient, activate=activate, data=data)
     from numba import get_num_threads

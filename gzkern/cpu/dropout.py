@@ -43,7 +43,7 @@ def words(size: int, mask: Mask) -> np.ndarray:
     from .jit.philox import words as compiled
 
     out = np.empty(size, np.uint32)
-    compiled(np.uint64(mask.seed), np.uint64(mask.step), np.uint64(mask.layer), out)
+    compiled(np.uint64(mask.seed), np.uint64(mask.number), np.uint64(mask.layer), out)
     return out
 
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 
-def check(values: np.ndarray, step: int, first_bad: np.ndarray) -> None:
-    """Store ``step`` in first_bad (1,) int64, −1 before that, if any of ``values`` is infinite or NaN."""
+def check(values: np.ndarray, step: Any, first_bad: np.ndarray) -> None:
+    """Store ``step`` in first_bad (1,) int64, −1 before that, if any of ``values`` is infinite or NaN.
+
+    ``step`` is a number or an int64 array (1,).
+    """
     if first_bad[0] < 0 and not np.isfinite(values).all():
-        first_bad[0] = step
+        first_bad[:] = step

@@ -6,6 +6,9 @@ keeps the old one.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 from ..errors import InputError
@@ -16,24 +19,25 @@ def update(
     weight: np.ndarray,
     velocity: np.ndarray,
     gradient: np.ndarray | OuterProduct,
-    lr: float,
+    rate: Any,
     momentum: float,
     first_bad: np.ndarray,
 ) -> None:
     """Update weight and velocity in place; arrays of one shape and dtype, contiguous.
 
-    Nothing happens once first_bad (1,) int64 holds a step ≥ 0, see :mod:`gzkern.cpu.finite`.
+    ``rate`` is a number or a float32 array (1,). Nothing happens once first_bad (1,) int64 holds a step ≥ 0, see
+    :mod:`gzkern.cpu.finite`.
     """
     if not (weight.flags.c_contiguous and velocity.flags.c_contiguous):
         raise InputError("nesterov: weight and velocity are updated in place and must be C-contiguous")
     if first_bad[0] >= 0:
         return
     if weight.dtype != np.float32:
-        update_oracle(weight, velocity, np.asarray(gradient), lr, momentum)
+        update_oracle(weight, velocity, np.asarray(gradient), rate, momentum)
         return
     from .jit import nesterov as jit
 
-    rates = np.float32(lr), np.float32(momentum)
+    rates = np.float32(np.asarray(rate).item()), np.float32(momentum)
     if isinstance(gradient, OuterProduct):
         jit.update_outer(weight, velocity, gradient.rows, gradient.columns, *rates)
         return
@@ -42,7 +46,18 @@ def update(
     update_flat(weight.reshape(-1), velocity.reshape(-1), gradient.reshape(-1), *rates)
 
 
-def update_oracle(weight: np.ndarray, velocity: np.ndarray, gradient: np.ndarray, lr: float, momentum: float) -> None:
+def update_all(
+    arrays: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray | OuterProduct]],
+    rate: Any,
+    momentum: float,
+    first_bad: np.ndarray,
+) -> None:
+    """:func:`update` of each weight, velocity and gradient."""
+    for weight, velocity, gradient in arrays:
+        update(weight, velocity, gradient, rate, momentum, first_bad)
+
+
+def update_oracle(weight: np.ndarray, velocity: np.ndarray, gradient: np.ndarray, rate: Any, momentum: float) -> None:
     """:func:`update` in plain NumPy; any dtype."""
-    velocity[...] = momentum * velocity - lr * gradient
-    weight += momentum * velocity - lr * gradient
+    velocity[...] = momentum * velocity - rate * gradient
+    weight += momentum * velocity - rate * gradient

@@ -78,7 +78,9 @@ class Choice:
     tile: Any = None
 
 
-def forward(x: Any, weight: Any, bias: Any, *, activate: bool = True, pool: bool = True) -> tuple[Any, Any]:
+def forward(
+    x: Any, weight: Any, bias: Any, *, activate: bool = True, pool: bool = True, precision: str = "fp32"
+) -> tuple[Any, Any]:
     """Convolution + bias (+ ReLU (+ 2×2 max-pool)).
 
     Args:
@@ -87,6 +89,7 @@ def forward(x: Any, weight: Any, bias: Any, *, activate: bool = True, pool: bool
         bias: (K, P, Q), P = H−R+1, Q = W−S+1.
         activate: apply ReLU.
         pool: max-pool after it; needs ``activate``.
+        precision: of PRECISIONS; by "bf16" x, weight and y are uint16, the bits of bfloat16.
 
     Returns:
         y (K, P, Q, N) and None, or pooled y (K, ⌈P/2⌉, ⌈Q/2⌉, N) and its uint8 code.
@@ -96,11 +99,19 @@ def forward(x: Any, weight: Any, bias: Any, *, activate: bool = True, pool: bool
     """
     if pool and not activate:
         raise InputError("conv2d: a pool without ReLU has no code byte; leave activate on, or pool apart")
-    return convolve(x, weight, bias, "pool" if pool else "relu" if activate else "plain")
+    return convolve(x, weight, bias, "pool" if pool else "relu" if activate else "plain", precision=precision)
 
 
 def backward(
-    x: Any, weight: Any, y: Any, code: Any, gradient: Any, *, activate: bool = True, data: bool = True
+    x: Any,
+    weight: Any,
+    y: Any,
+    code: Any,
+    gradient: Any,
+    *,
+    activate: bool = True,
+    data: bool = True,
+    precision: str = "fp32",
 ) -> tuple[Any, Any, Any]:
     """Gradients of :func:`forward`, from its inputs, its results and the gradient of y.
 
@@ -115,9 +126,10 @@ def backward(
     backend_of("conv2d", x=x, weight=weight)
     sizes = sizes_of(x, weight)
     require_gradient(sizes, form, gradient, kept, x=x, weight=weight)
-    dweight = backward_weights(x, gradient, kept, form, sizes)
+    dweight = backward_weights(x, gradient, kept, form, sizes, precision=precision)
     dbias = backward_bias(gradient, kept, form, sizes)
-    return backward_data(weight, gradient, kept, form, sizes) if data else None, dweight, dbias
+    dx = backward_data(weight, gradient, kept, form, sizes, precision=precision) if data else None
+    return dx, dweight, dbias
 
 
 def convolve(

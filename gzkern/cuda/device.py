@@ -6,7 +6,7 @@ import ctypes
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache, cached_property, partial
@@ -18,7 +18,8 @@ import numpy as np
 
 from ..errors import GzkernError, InputError
 from . import nvrtc, source
-from .launch import Limits, Unit
+from .launch import Limits, Ring, Unit
+from .streams import CudaRing, capture
 
 _NO_DEVICE = 100  # cudaErrorNoDevice
 
@@ -167,12 +168,35 @@ class Cuda:
         with self._reporting("copying to the GPU"):
             return cupy.asarray(array)
 
+    def write(self, array: Any, values: np.ndarray) -> None:
+        """Write values of the host into an array, in order with launches."""
+        with self._reporting("copying to the GPU"):
+            array.set(np.ascontiguousarray(values, array.dtype))
+
     def asnumpy(self, array: Any) -> np.ndarray:
         """A CuPy array as NumPy's, once all that was launched before is done."""
         import cupy
 
         with self._reporting("copying from the GPU, or what was launched before"):
             return cupy.asnumpy(array)
+
+    def free_bytes(self) -> int:
+        """Memory that nobody uses."""
+        import cupy
+
+        with self._reporting("asking for its memory"):
+            return int(cupy.cuda.runtime.memGetInfo()[0])
+
+    def outside(self, array: Any, name: str) -> Any:
+        """The array itself: nothing is recorded."""
+        return array
+
+    def range(self, name: str) -> AbstractContextManager[None]:
+        """An NVTX range, which profilers show."""
+        from cupy.cuda import nvtx
+        from cupyx.profiler import time_range
+
+        return time_range(name) if nvtx.available else nullcontext()
 
     def aside(self) -> AbstractContextManager[None]:
         """Launches go one after the other."""
@@ -212,6 +236,22 @@ class Cuda:
             with self._lock, self._reporting(kernel):
                 function = self._functions[key] = self._load(*key)
         return function
+
+    def replay(self, calls: Sequence[Callable[[], None]], aside: Sequence[bool]) -> Callable[[], None]:
+        """What launches all of them as one CUDA graph, those that go aside on a second branch."""
+        with self._reporting("making a CUDA graph"):
+            launch = capture(calls, aside)
+
+        def play() -> None:
+            with self._reporting("a step"):
+                launch()
+
+        return play
+
+    def ring(self, slots: int, arrays: Mapping[str, tuple[tuple[int, ...], Any]]) -> Ring:
+        """Arrays that are filled on the host and copied while launches read others; see :class:`launch.Ring`."""
+        with self._reporting("allocating"):
+            return CudaRing(slots, arrays)
 
     def compile_all(self, units: Iterable[Unit]) -> dict[Unit, float]:
         """Compile what the cache does not have, one a core at a time; the seconds that each took.

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..mask import Mask
-from .launch import Kernel, backend_of, by_fours, ceil_div, choose, elementwise
+from .launch import Kernel, backend_of, by_fours, ceil_div, choose, elementwise, number
 
 APPLY = {
     "naive": Kernel("dropout", "dropout_naive"),
@@ -30,6 +30,6 @@ def apply(name: str, array: Any, mask: Mask, version: str | None = None) -> Any:
     backend = backend_of("dropout", **{name: array})
     kernel = choose("dropout", APPLY, by_fours("dropout", version, "elements", array.size, "naive"))
     product = backend.empty(array.shape)
-    words = *mask.key, *mask.counter, mask.threshold
+    words = *mask.key, np.uint32(mask.layer), number(backend, mask.step, np.int64), mask.threshold
     kernel(backend, elementwise(ceil_div(array.size, 4)), array, product, np.uint32(array.size), *words, mask.scale)
     return product

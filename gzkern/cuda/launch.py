@@ -66,14 +66,48 @@ class Backend(Protocol):
     def asnumpy(self, array: Any) -> np.ndarray:
         """One of this device's arrays as a NumPy array."""
 
+    def write(self, array: Any, values: np.ndarray) -> None:
+        """Write values of the host into one of this device's arrays."""
+
+    def replay(self, calls: Sequence[Callable[[], None]], aside: Sequence[bool]) -> Callable[[], None]:
+        """What makes all launches, in one go where the device can; some of them may run beside those that follow."""
+
+    def ring(self, slots: int, arrays: Mapping[str, tuple[tuple[int, ...], Any]]) -> Ring:
+        """A ring of two halves of so many slots; ``arrays``: shape and dtype of a slot, by name."""
+
     def describe(self) -> dict[str, Any]:
         """What the bits of a result depend on: the GPU, compilers; text by name."""
+
+    def free_bytes(self) -> int:
+        """Memory of the device that nobody uses."""
+
+    def outside(self, array: Any, name: str) -> Any:
+        """An array that outlives a recorded step, as the recording knows it, by this name in reports."""
+
+    def range(self, name: str) -> AbstractContextManager[None]:
+        """What is launched within belongs to the operation of this name."""
 
     def aside(self) -> AbstractContextManager[None]:
         """What is launched within may run beside what is launched after it, where a step is recorded."""
 
     def __hash__(self) -> int:
         """Backends are keys of caches, by identity."""
+
+
+class Ring(Protocol):
+    """Arrays on their way to a device, in two halves: launches read one while the other is filled and copied."""
+
+    arrays: dict[str, Any]
+    """Of the device: (2 · slots, …), by name."""
+
+    def host(self, half: int) -> dict[str, np.ndarray]:
+        """Where the next values of a half are to be written, (slots, …) by name; waits until those before have left."""
+
+    def send(self, half: int) -> None:
+        """Begin to copy a half to the device, once the launches that read its last values are done."""
+
+    def enter(self, half: int) -> None:
+        """Launches from here on read this half, once it has arrived, and no longer the other."""
 
 
 @dataclass(frozen=True)
@@ -163,9 +197,10 @@ def backend_of(op: str, dtype: Any = np.float32, *, large: Collection[str] = (),
                 "numbers need; copy it first"
             )
     if len(set(homes.values())) != 1:
-        got = ", ".join(f"{name} on {home}" for name, home in homes.items())
+        got = ", ".join(f"{name} on {getattr(home, 'name', home)}" for name, home in homes.items())
         raise InputError(f"{op}: expected all arrays on one device, got {got}")
-    return _backend(next(iter(homes.values())))
+    home = next(iter(homes.values()))
+    return _backend(home) if isinstance(home, str) else home
 
 
 def choose(op: str, versions: Mapping[str, Kernel], version: str) -> Kernel:
@@ -244,17 +279,19 @@ def padded(size: int, rest: int, period: int) -> int:
     return size + (rest - size) % period
 
 
-def _home(array: Any) -> str | None:
-    """Where an array lives: emulated (NumPy), cuda:<number> (CuPy), or None if it is neither."""
+def _home(array: Any) -> Any:
+    """Where an array lives: "emulated" (NumPy), "cuda:<number>" (CuPy), its recorder, or None if it is none of them."""
     if isinstance(array, np.ndarray):
         return "emulated"
     if type(array).__module__.partition(".")[0] == "cupy" and hasattr(array, "device"):
         return f"cuda:{array.device.id}"
-    return None
+    return getattr(array, "recorder", None)
 
 
 def _address(array: Any) -> int:
-    return array.__array_interface__["data"][0] if isinstance(array, np.ndarray) else array.data.ptr
+    if isinstance(array, np.ndarray):
+        return array.__array_interface__["data"][0]
+    return array.offset if hasattr(array, "recorder") else array.data.ptr
 
 
 @cache

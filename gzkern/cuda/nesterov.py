@@ -2,45 +2,78 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from .. import check
-from .launch import Kernel, backend_of, by_fours, choose, elementwise, require_writable
+from .launch import Backend, Geometry, Kernel, backend_of, by_fours, choose, elementwise, number, require_writable
 
 UPDATE = {
     "naive": Kernel("nesterov", "nesterov_naive"),
     "vectorised": Kernel("nesterov", "nesterov_vectorised"),
 }
+SEVERAL = Kernel("nesterov", "nesterov_several")
+
+_AT_ONCE = 6  # arrays of one launch
+_FEW = 2**19  # elements: up to here a launch costs more than its loads of 4 bytes
 
 
-def update(weight: Any, velocity: Any, gradient: Any, lr: float, momentum: float, first_bad: Any) -> None:
+def update(weight: Any, velocity: Any, gradient: Any, rate: Any, momentum: float, first_bad: Any) -> None:
     """Update weight and velocity in place; arrays of one shape, float32.
 
-    Nothing happens once first_bad (1,) int64 holds a step ≥ 0, see :mod:`gzkern.cuda.finite`.
+    ``rate`` is a number, or a float32 array (1,) of the device. Nothing happens once first_bad (1,) int64 holds a
+    step ≥ 0, see :mod:`gzkern.cuda.finite`.
     """
-    step(weight, velocity, gradient, lr, momentum, first_bad)
+    step(weight, velocity, gradient, rate, momentum, first_bad)
+
+
+def update_all(arrays: Sequence[tuple[Any, Any, Any]], rate: Any, momentum: float, first_bad: Any) -> None:
+    """:func:`update` of each weight, velocity and gradient; small ones share launches."""
+    for large in arrays:
+        if large[0].size > _FEW:
+            step(*large, rate, momentum, first_bad)
+    few = [each for each in arrays if each[0].size <= _FEW]
+    for start in range(0, len(few), _AT_ONCE):
+        step_several(few[start : start + _AT_ONCE], rate, momentum, first_bad)
 
 
 def step(
     weight: Any,
     velocity: Any,
     gradient: Any,
-    lr: float,
+    rate: Any,
     momentum: float,
     first_bad: Any,
     version: str | None = None,
 ) -> None:
     """:func:`update` by "naive", or by "vectorised" where 4 divides the size."""
+    backend = _require(weight, velocity, gradient, first_bad)
+    n = weight.size
+    version = by_fours("nesterov", version, "elements", n, "naive")
+    kernel = choose("nesterov", UPDATE, version)
+    geometry = elementwise(n if version == "naive" else n // 4)
+    how = number(backend, rate, np.float32), np.float32(momentum), first_bad
+    kernel(backend, geometry, weight, velocity, gradient, np.uint32(n), *how)
+
+
+def step_several(arrays: Sequence[tuple[Any, Any, Any]], rate: Any, momentum: float, first_bad: Any) -> None:
+    """:func:`update` of one to six arrays by one launch."""
+    backends = [_require(*each, first_bad) for each in arrays]
+    missing = _AT_ONCE - len(arrays)
+    groups = [(*each, np.uint32(each[0].size)) for each in arrays] + [(*arrays[0], np.uint32(0))] * missing
+    blocks = elementwise(max(weight.size for weight, _, _ in arrays))
+    geometry = Geometry((*blocks.grid, len(arrays)), blocks.block)
+    how = number(backends[0], rate, np.float32), np.float32(momentum), first_bad
+    SEVERAL(backends[0], geometry, *(argument for group in groups for argument in group), *how)
+
+
+def _require(weight: Any, velocity: Any, gradient: Any, first_bad: Any) -> Backend:
     arrays = {"weight": weight, "velocity": velocity, "gradient": gradient}
     backend = backend_of("nesterov", {"first_bad": np.int64}, **arrays, first_bad=first_bad)
     for name, array in arrays.items():
         check.shape("nesterov", name, array, weight.shape)
     check.shape("nesterov", "first_bad", first_bad, (1,))
     require_writable("nesterov", weight=weight, velocity=velocity)
-    n = weight.size
-    version = by_fours("nesterov", version, "elements", n, "naive")
-    kernel = choose("nesterov", UPDATE, version)
-    geometry = elementwise(n if version == "naive" else n // 4)
-    kernel(backend, geometry, *arrays.values(), np.uint32(n), np.float32(lr), np.float32(momentum), first_bad)
+    return backend

@@ -7,7 +7,7 @@ import math
 import mmap
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -71,6 +71,18 @@ class Emulator:
         """
         compiler.find()
 
+    def free_bytes(self) -> int:
+        """Memory that nobody uses."""
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+    def outside(self, array: Any, name: str) -> Any:
+        """The array itself: nothing is recorded."""
+        return array
+
+    def range(self, name: str) -> AbstractContextManager[None]:
+        """Names mean nothing here."""
+        return nullcontext()
+
     def aside(self) -> AbstractContextManager[None]:
         """Launches go one after the other."""
         return nullcontext()
@@ -110,6 +122,10 @@ class Emulator:
         """The array itself, or a copy of a view that begins where kernels cannot load four numbers at once."""
         return array.copy() if array.__array_interface__["data"][0] % ALIGNMENT else array
 
+    def write(self, array: np.ndarray, values: np.ndarray) -> None:
+        """Write values into an array."""
+        array[...] = values
+
     def asnumpy(self, array: np.ndarray) -> np.ndarray:
         """The array itself."""
         return array
@@ -132,6 +148,20 @@ class Emulator:
                 self._launch, Kernel(file, kernel, tile), library, library.kernels[kernel]
             )
         return function
+
+    def replay(self, calls: Sequence[Callable[[], None]], aside: Sequence[bool]) -> Callable[[], None]:
+        """What makes all launches, one after the other."""
+        del aside
+
+        def play() -> None:
+            for call in calls:
+                call()
+
+        return play
+
+    def ring(self, slots: int, arrays: Mapping[str, tuple[tuple[int, ...], Any]]) -> EmulatedRing:
+        """A ring whose host's memory is the device's."""
+        return EmulatedRing(slots, arrays)
 
     def compile_all(self, units: Iterable[Unit], mode: str = "fast") -> dict[Unit, float]:
         """Compile what the cache does not have, one a core at a time; the seconds that each took.
@@ -199,6 +229,25 @@ class Emulator:
                 self._traces.append(read(origin, geometry, args, library))
         if launch.has_failed:
             raise GzkernError(f"{kernel.name}: {launch.message.decode(errors='replace')}")
+
+
+class EmulatedRing:
+    """A :class:`launch.Ring` without copies."""
+
+    def __init__(self, slots: int, arrays: Mapping[str, tuple[tuple[int, ...], Any]]):
+        self.arrays = {name: np.zeros((2, slots, *shape), dtype) for name, (shape, dtype) in arrays.items()}
+        self._halves = [{name: array[half] for name, array in self.arrays.items()} for half in range(2)]
+        self.arrays = {name: array.reshape(-1, *array.shape[2:]) for name, array in self.arrays.items()}
+
+    def host(self, half: int) -> dict[str, np.ndarray]:
+        """The half itself."""
+        return self._halves[half]
+
+    def send(self, half: int) -> None:
+        """Nothing to copy."""
+
+    def enter(self, half: int) -> None:
+        """Launches are done when they return."""
 
 
 class _Memory:

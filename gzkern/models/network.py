@@ -31,8 +31,11 @@ class Network:
     the rows of the first dense layer after the merge run over (view, feature) as in the original.
     """
 
-    def __init__(self, model: ModelConfig, data: DataConfig, tree: DecisionTree, device: Device):
+    def __init__(
+        self, model: ModelConfig, data: DataConfig, tree: DecisionTree, device: Device, precision: str = "fp32"
+    ):
         self.device = device
+        self.precision = precision
         self.tree = tree
         self.target = data.target
         self.patch = patch_extent(data.target)
@@ -65,18 +68,23 @@ class Network:
         """Fresh parameters from the seed; ``scheme`` as in nn.initialisation."""
         self._set({p.name: initial(p, scheme, seed) for p in self.specifications()})
 
+    def patches(self, tape: Tape, crops: Variable) -> Variable:
+        """Crops (B, 2, T, T, 3) to the viewpoints' patches (3, S, S, 16·B)."""
+        with tape.named("viewpoints"):
+            return viewpoints(tape, crops, self.patch)
+
     def answers(
         self,
         tape: Tape,
-        crops: Variable,
+        patches: Variable,
         variables: Mapping[str, Variable],
         *,
         constrained: bool = True,
         drop: float = 0.0,
         seed_and_step: tuple[int, int] = (0, 0),
     ) -> Variable:
-        """Crops (B, 2, T, T, 3) to answers (A, B); clipped in place of constrained during the warm-up."""
-        x = viewpoints(tape, crops, self.patch)
+        """Patches (3, S, S, 16·B) to answers (A, B); clipped in place of constrained during the warm-up."""
+        x = patches
         for convolution in self.convolutions:
             x = convolution(tape, x, variables)
         if self.view_dense:
@@ -84,7 +92,8 @@ class Network:
         x = merge_views(tape, x)
         for layer in self.dense:
             x = layer(tape, x, variables, drop, seed_and_step)
-        return constraints(tape, x, self.tree) if constrained else clip(tape, x)
+        with tape.named("constraints"):
+            return constraints(tape, x, self.tree) if constrained else clip(tape, x)
 
     def predict(self, crops: np.ndarray) -> np.ndarray:
         """Probabilities (B, A) float32 of the answers.
@@ -96,9 +105,9 @@ class Network:
             InputError: the crops have another shape.
         """
         self._check_crops(crops)
-        tape = Tape(self.device, recording=False)
+        tape = Tape(self.device, recording=False, precision=self.precision)
         variables = {name: Variable(array) for name, array in self.parameters.items()}
-        answers = self.answers(tape, self._pixels(crops), variables).value
+        answers = self.answers(tape, self.patches(tape, self._pixels(crops)), variables).value
         return np.ascontiguousarray(self.device.asnumpy(answers).T)
 
     def loss_and_gradients(
@@ -135,9 +144,9 @@ class Network:
         """
         self._check_crops(crops)
         check.shape("loss", "targets", targets, (len(crops), len(self.tree)))
-        tape = Tape(self.device)
+        tape = Tape(self.device, precision=self.precision)
         variables = {name: Variable(array, True) for name, array in self.parameters.items()}
-        answers = self.answers(tape, self._pixels(crops), variables, **how)
+        answers = self.answers(tape, self.patches(tape, self._pixels(crops)), variables, **how)
         loss = mse(tape, answers, self.device.asarray(np.ascontiguousarray(targets.T, answers.value.dtype)))
         tape.backward(loss, self.device.asarray(np.ones((), answers.value.dtype)))
         return loss.value, {name: v.gradient for name, v in variables.items()}
@@ -179,7 +188,12 @@ class Network:
         return self._swap_merged(arrays, from_files=False)
 
     def _set(self, arrays: Mapping[str, np.ndarray]) -> None:
-        self.parameters.update({name: self.device.asarray(array) for name, array in arrays.items()})
+        """In place where there are parameters already: a recorded step knows them by their place."""
+        for name, array in arrays.items():
+            if name in self.parameters:
+                self.device.write(self.parameters[name], array)
+            else:
+                self.parameters[name] = self.device.asarray(array)
 
     def _swap_merged(self, arrays: Mapping[str, np.ndarray], *, from_files: bool) -> dict[str, np.ndarray]:
         """Rows of the merged layer between (view, feature), as in files, and (feature, view)."""
@@ -230,7 +244,7 @@ def empty_network(config: Config, device: str | Device | None = None) -> Network
     """:func:`build_network` without parameters, for weights that are to be loaded."""
     chosen = select(device)
     require_precision(chosen, config.train.precision)
-    return Network(config.model, config.data, load_tree(config.data.tree), chosen)
+    return Network(config.model, config.data, load_tree(config.data.tree), chosen, config.train.precision)
 
 
 def build_network(config: Config, device: str | Device | None = None) -> Network:

@@ -75,7 +75,8 @@ class Convolution:
 
     def __call__(self, tape: Tape, x: Variable, parameters: Mapping[str, Variable]) -> Variable:
         """x (C, H, W, N) to (K, P', Q', N), P' and Q' being ``output_extent``."""
-        return conv2d(tape, x, parameters[f"{self.name}.weight"], parameters[f"{self.name}.bias"], pool=self.pool)
+        with tape.named(self.name):
+            return conv2d(tape, x, parameters[f"{self.name}.weight"], parameters[f"{self.name}.bias"], pool=self.pool)
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,8 @@ class Dense:
         seed_and_step: tuple[int, int] = (0, 0),
     ) -> Variable:
         """x (inputs, B) to (units, B); ``drop``: probability to drop an input, by the mask of seed and step."""
-        if drop > 0:
-            x = dropout(tape, x, Mask(drop, *seed_and_step, self.index))
         weight, bias = parameters[f"{self.name}.weight"], parameters[f"{self.name}.bias"]
-        return dense(tape, x, weight, bias, activation=self.activation)
+        with tape.named(self.name):
+            if drop > 0:
+                x = dropout(tape, x, Mask(drop, *seed_and_step, self.index))
+            return dense(tape, x, weight, bias, activation=self.activation)

@@ -50,8 +50,43 @@ def cases():
                     kernel=f"nesterov_{version}",
                     label=f"{'x'.join(map(str, shape))}-{name}",
                     inputs=partial(inputs, shape, first_bad),
-                    call=partial(nesterov.step, lr=LR, momentum=MOMENTUM, version=version),
+                    call=partial(nesterov.step, rate=LR, momentum=MOMENTUM, version=version),
                     check=proof,
                     mutates=("weight", "velocity"),
                     quick=shape in ((5, 3), (33, 4)),
                 )
+    for count in (1, 2, 6):
+        for name, first_bad, proof in (("update", -1, check), ("stopped", 0, check_unchanged)):
+            yield Case(
+                kernel="nesterov_several",
+                label=f"{count}-{name}",
+                inputs=partial(several_inputs, count, first_bad),
+                call=several,
+                check=partial(check_several, proof),
+                mutates=tuple(f"{name}{i}" for i in range(count) for name in ("weight", "velocity")),
+                quick=count == 2,
+            )
+
+
+def several_inputs(count, first_bad):
+    arrays = {f"{name}{i}": array for i in range(count) for name, array in inputs(SHAPES[i], first_bad).items()}
+    first = arrays["first_bad0"]
+    return {name: array for name, array in arrays.items() if "first_bad" not in name} | {"first_bad": first}
+
+
+def several(first_bad, **arrays):
+    names = ("weight", "velocity", "gradient")
+    groups = [tuple(arrays[f"{name}{i}"] for name in names) for i in range(len(arrays) // 3)]
+    nesterov.step_several(groups, LR, MOMENTUM, first_bad)
+
+
+def check_several(proof, inputs, results):
+    """Each by itself: results are None, then weight and velocity of each."""
+    count = len(results) // 2
+    return max(
+        proof(
+            {name: inputs[f"{name}{i}"] for name in ("weight", "velocity", "gradient")},
+            (None, *results[1 + 2 * i :][:2]),
+        )
+        for i in range(count)
+    )

@@ -21,6 +21,7 @@ from gzkern.cuda import (
     maxpool2d,
     mse,
     nesterov,
+    progress,
     relu,
     viewpoints,
 )
@@ -158,14 +159,20 @@ ROWS = [
     Row(
         nesterov.update,
         UPDATE,
-        {"lr": 0.1, "momentum": 0.9},
+        {"rate": 0.1, "momentum": 0.9},
         wrong={"velocity": [(30,)], "gradient": [(6, 5)], "first_bad": [(2,), ()]},
         batch=dict.fromkeys(UPDATE),
     ),
     Row(
+        progress.advance,
+        {"loss": floats(), "total": np.zeros(1), "step": np.zeros(1, np.int64)},
+        wrong={"loss": [(1,)], "total": [(2,), ()], "step": [(2,), ()]},
+        batch={"total": None, "step": None},
+    ),
+    Row(
         nesterov.step,
         UPDATE,
-        {"lr": 0.1, "momentum": 0.9},
+        {"rate": 0.1, "momentum": 0.9},
         refused=[({"version": "vectorised"}, "multiple of 4"), ({"version": "none"}, "expected naive or vectorised")],
         batch=dict.fromkeys(UPDATE),
     ),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numerics import normal
 
-from benchmarks.verify import from_bfloat16, to_bfloat16
+from gzkern.bfloat16 import from_bfloat16, to_bfloat16
 from gzkern.cpu import conv2d as oracle
 from gzkern.cuda import conv2d, conv2d_backward_data, conv2d_backward_weights, conv2d_forward, conv2d_tile
 from gzkern.cuda.conv2d import COMPILED

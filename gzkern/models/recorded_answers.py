@@ -1,0 +1,99 @@
+"""Answers by recorded programs, one for each number of images, on the devices that launch kernels."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..autograd.tape import Tape, Variable
+from ..bfloat16 import to_bfloat16
+from ..cuda.graph import Program, Recorder
+from ..device import Device
+
+if TYPE_CHECKING:
+    from .network import Network
+
+_MOST_PROGRAMS = 4  # each has an arena
+
+
+@dataclass(frozen=True)
+class _Recorded:
+    """A program, the arrays that it reads, and how many images it takes."""
+
+    program: Program
+    inputs: dict[str, Any]
+    batch: int
+
+
+class RecordedAnswers:
+    """What a network answers to crops, or to images that are warped on the device.
+
+    A batch that another program takes with less than half of it empty is filled up to that one; the program that was
+    used longest ago makes room for a new one.
+    """
+
+    def __init__(self, network: Network):
+        self._network = network
+        self._programs: OrderedDict[tuple[Any, ...], _Recorded] = OrderedDict()
+        self._weights = {name: self._as_read(name, array) for name, array in network.parameters.items()}
+
+    def of_crops(self, crops: np.ndarray) -> np.ndarray:
+        """Crops (B, 2, T, T, 3), uint8 or float32 in [0, 1], to answers (A, B)."""
+        return self._answers({"crops": crops})
+
+    def of_images(self, images: np.ndarray, matrices: np.ndarray) -> np.ndarray:
+        """Images (B, H, W, 3) uint8 and their matrices (B, 2, 2, 3), as ``augment.geometry`` makes them, to (A, B)."""
+        return self._answers({"images": images, "matrices": np.ascontiguousarray(matrices, np.float64)})
+
+    def record(self, shapes: dict[str, tuple[tuple[int, ...], Any]]) -> tuple[Recorder, dict[str, Any], Any]:
+        """Recorder, input arrays and the answers' buffer of a pass over inputs of these shapes and dtypes."""
+        network = self._network
+        backend = network.device.backend
+        inputs = {name: backend.asarray(np.zeros(shape, dtype)) for name, (shape, dtype) in shapes.items()}
+        recorder = Recorder(backend)
+        tape = Tape(Device(network.device.name, recorder), recording=False, precision=network.precision)
+        seen = {name: recorder.outside(array, name) for name, array in inputs.items()}
+        variables = {name: Variable(recorder.outside(array, name)) for name, array in self._weights.items()}
+        patches = network.patches(tape, Variable(seen["crops"])) if "crops" in seen else self._warped(tape, **seen)
+        return recorder, inputs, network.answers(tape, patches, variables).value
+
+    def _answers(self, arrays: dict[str, np.ndarray]) -> np.ndarray:
+        batch = len(next(iter(arrays.values())))
+        backend = self._network.device.backend
+        recorded = self._program(batch, arrays)
+        for name, array in arrays.items():
+            backend.write(recorded.inputs[name][:batch], array)
+        recorded.program.play()
+        return backend.asnumpy(recorded.program.outputs["answers"])[:, :batch]
+
+    def _program(self, batch: int, arrays: dict[str, np.ndarray]) -> _Recorded:
+        kind = tuple((name, array.shape[1:], array.dtype) for name, array in arrays.items())
+        fitting = [key for key in self._programs if key[1:] == kind and batch <= key[0] < 2 * batch]
+        key = min(fitting, default=(batch, *kind))
+        if key not in self._programs:
+            if len(self._programs) == _MOST_PROGRAMS:
+                self._programs.popitem(last=False)
+            recorder, inputs, answers = self.record({name: (a.shape, a.dtype) for name, a in arrays.items()})
+            self._programs[key] = _Recorded(Program(recorder, {"answers": answers}), inputs, batch)
+        self._programs.move_to_end(key)
+        return self._programs[key]
+
+    def _warped(self, tape: Tape, images: Any, matrices: Any) -> Variable:
+        """Patches of images as they are: no shift of colour."""
+        B = images.shape[0]
+        network, device = self._network, tape.device
+        with tape.named("warp"):
+            indices = device.asarray(np.arange(B).reshape(1, B))
+            shifts, step = device.asarray(np.zeros((1, B, 3), np.float32)), device.asarray(np.zeros(1, np.int64))
+            matrices = matrices.reshape(1, *matrices.shape)
+            return Variable(device.warp.patches(images, indices, matrices, shifts, step, network.target, network.patch))
+
+    def _as_read(self, name: str, array: Any) -> Any:
+        """A parameter as the products read it: by bf16, weights are rounded once."""
+        if self._network.precision != "bf16" or not name.endswith(".weight"):
+            return array
+        backend = self._network.device.backend
+        return backend.asarray(to_bfloat16(backend.asnumpy(array)))

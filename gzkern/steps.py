@@ -1,0 +1,159 @@
+"""The steps of a training run: one after the other on the CPU, by replaying a recorded one on other devices."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+from .augment.pool import BatchPool
+from .autograd.tape import Tape, Variable
+from .config import TrainConfig
+from .cuda.graph import Program, Recorder
+from .device import Device
+from .feeding import Feed
+from .models.network import Network
+from .models.training_step import take_step
+from .nn.optimiser import Nesterov
+from .nn.schedule import learning_rate, warmup_steps
+
+
+class Steps(Protocol):
+    """What training asks for."""
+
+    @property
+    def queue_fill(self) -> float:
+        """See ``feeding.Feed``."""
+
+    def take(self, step: int) -> None:
+        """Take a step: the next one."""
+
+    def take_wait_s(self) -> float:
+        """See ``feeding.Feed``."""
+
+    def close(self) -> None:
+        """End what works ahead."""
+
+
+class EagerSteps:
+    """Each step is computed as its Python runs.
+
+    Args:
+        network: to train.
+        optimiser: of its parameters.
+        train: the schedule.
+        pool: the batches, from the first step on.
+    """
+
+    def __init__(self, network: Network, optimiser: Nesterov, train: TrainConfig, pool: BatchPool):
+        self._network, self._optimiser, self._train = network, optimiser, train
+        self._pool, self._batches = pool, iter(pool)
+
+    @property
+    def queue_fill(self) -> float:
+        """See :class:`Steps`."""
+        return self._pool.queue_fill
+
+    def take(self, step: int) -> None:
+        """See :class:`Steps`."""
+        batch = next(self._batches)
+        _prepare(self._optimiser, self._train, step)
+        device = self._network.device
+        tape = Tape(device, precision=self._network.precision)
+        patches = self._network.patches(tape, Variable(device.asarray(batch.crops)))
+        targets = device.asarray(np.ascontiguousarray(batch.labels.T))
+        take_step(
+            self._network,
+            self._optimiser,
+            tape,
+            patches,
+            targets,
+            constrained=step >= warmup_steps(self._train),
+            drop=self._train.dropout,
+            seed=self._train.seed,
+        )
+
+    def take_wait_s(self) -> float:
+        """See :class:`Steps`."""
+        return self._pool.take_wait_s()
+
+    def close(self) -> None:
+        """See :class:`Steps`."""
+        self._pool.close()
+
+
+class RecordedSteps:
+    """A step of the warm-up and one of the rest are recorded where they are first taken, and replayed.
+
+    Args:
+        network: to train, on a device that launches kernels.
+        optimiser: of its parameters.
+        train: the schedule.
+        feed: the batches, from the first step on.
+    """
+
+    def __init__(self, network: Network, optimiser: Nesterov, train: TrainConfig, feed: Feed):
+        self._network, self._optimiser, self._train, self._feed = network, optimiser, train, feed
+        self._program: Program | None = None
+        self._constrained: bool | None = None
+
+    @property
+    def queue_fill(self) -> float:
+        """See :class:`Steps`."""
+        return self._feed.queue_fill
+
+    def take(self, step: int) -> None:
+        """See :class:`Steps`."""
+        constrained = step >= warmup_steps(self._train)
+        if self._program is None or constrained != self._constrained:
+            self._program, self._constrained = None, constrained  # one arena at a time
+            self._program = Program(record(self._network, self._optimiser, self._train, self._feed, constrained))
+        self._feed.provide(step)
+        _prepare(self._optimiser, self._train, step)
+        self._program.play()
+
+    def take_wait_s(self) -> float:
+        """See :class:`Steps`."""
+        return self._feed.take_wait_s()
+
+    def close(self) -> None:
+        """See :class:`Steps`."""
+        self._feed.close()
+
+
+def record(
+    network: Network,
+    optimiser: Nesterov,
+    train: TrainConfig,
+    feed: Feed,
+    constrained: bool,
+    behind: bool | None = None,
+) -> Recorder:
+    """All launches of one step of training, from its batch to its update; nothing runs.
+
+    ``behind`` moves the dense weights beside the backward pass of the convolutions, see ``update.Update``. None does
+    so in fp32, where the convolutions take longer than memory does; else one pass over the weights is the shorter way.
+    """
+    recorder = Recorder(network.device.backend)
+    device = Device(network.device.name, recorder)
+    tape = Tape(device, precision=network.precision)
+    patches, targets = feed.batch(tape, network, device.outside(optimiser.step, "step"))
+    take_step(
+        network,
+        optimiser,
+        tape,
+        patches,
+        targets,
+        constrained=constrained,
+        drop=train.dropout,
+        seed=train.seed,
+        behind=network.precision == "fp32" if behind is None else behind,
+    )
+    return recorder
+
+
+def _prepare(optimiser: Nesterov, train: TrainConfig, step: int) -> None:
+    """What changes a few times in a run."""
+    if step == warmup_steps(train):
+        optimiser.reset()
+    optimiser.set_rate(learning_rate(train, step))
