@@ -1,14 +1,18 @@
-"""Engines that train and predict, each in a process of its own, so that they share neither threads nor memory.
+"""Engines that train and predict, each in a process of its own, so that they share neither threads, memory nor mishaps.
 
-A parent asks one engine after the other for one timed pass at a time: A, B, A, B, …, on an otherwise idle machine.
+A parent asks one engine after the other for one sample at a time: A, B, A, B, …, on an otherwise idle machine. On the
+CPU a sample is one pass. On a GPU it is as many passes as take ``SHORTEST``, launched one after the other between two
+CUDA events, without waiting for any of them.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import multiprocessing
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -16,137 +20,166 @@ import numpy as np
 
 from gzkern.config import Config
 
-Engine = dict[str, Callable[[], Any]]
-Build = Callable[[Config, str, int], Engine]
-"""From (configuration, device, threads); a pass returns when the device has done its work."""
+STEP, PREDICT = "train_step", "predict"
+LATE = "no time left"
+"""Why a row was not measured, where that is no failure."""
+
+SHORTEST = 50e-3  # seconds of a sample on a GPU
+WARM_UPS = 5  # passes, in which engines compile, choose algorithms and capture
+RATE = 1e-4  # of the training: small, so that thousands of steps on one batch stay tame
+_PATIENCE = 900  # seconds for an answer; torch.compile takes minutes
+
+Call = Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What engines are compared at; the number of images is the configuration's, the threads are those of the CPU."""
+
+    config: Config
+    device: str
+    precision: str
+    threads: int
+
+
+class Engine:
+    """One way to do a job.
+
+    Attributes:
+        shortest: seconds that a sample lasts at least.
+    """
+
+    shortest = 0.0
+
+    def __init__(self) -> None:
+        self._calls: dict[str, tuple[Call, int]] = {}
+
+    def start(self, what: str) -> Call:
+        """What makes one pass, ``STEP`` or ``PREDICT``, and need not wait for its result."""
+        raise NotImplementedError
+
+    def clock(self, call: Call, count: int) -> float:
+        """Seconds of so many calls, one right after the other."""
+        begin = time.perf_counter()
+        for _ in range(count):
+            call()
+        return time.perf_counter() - begin
+
+    def loss(self) -> float:
+        """Of the steps so far; not finite if that of one was not."""
+        raise NotImplementedError
+
+    def fetch(self) -> np.ndarray:
+        """The answers (B, A) of the last prediction."""
+        raise NotImplementedError
+
+    def peak_bytes(self) -> int:
+        """Of memory: a GPU's, or this process's as Linux counts it since its start."""
+        with open("/proc/self/status") as lines:
+            return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+
+    def answers(self) -> np.ndarray:
+        """Of a prediction, (B, A)."""
+        self._call(PREDICT)[0]()
+        return self.fetch()
+
+    def sample(self, what: str) -> float:
+        """Seconds of one pass."""
+        call, count = self._call(what)
+        return self.clock(call, count) / count
+
+    def check(self, what: str) -> None:
+        """See that what was timed is what it is called.
+
+        Raises:
+            RuntimeError: the training went astray.
+        """
+        if what == STEP and not math.isfinite(self.loss()):
+            raise RuntimeError("its loss is not finite: what was timed was no training")
+
+    def _call(self, what: str) -> tuple[Call, int]:
+        """A pass, and how many of them make a sample."""
+        if what not in self._calls:
+            call, count = self.start(what), 1
+            if self.shortest:
+                self.clock(call, WARM_UPS)
+                count = math.ceil(self.shortest * WARM_UPS / self.clock(call, WARM_UPS))
+            self._calls[what] = call, count
+        return self._calls[what]
+
+
+Build = Callable[[Job], Engine]
+
+
+def torch_engine(job: Job, **form: Any) -> Engine:
+    """PyTorch in a form, see :class:`benchmarks.torch_engine.Torch`; imported in its own process alone."""
+    from benchmarks.torch_engine import Torch
+
+    return Torch(job, **form)
 
 
 class Process:
-    """An engine in a process; ``ask("step")`` runs one pass there and returns its seconds, or its result."""
+    """An engine in a process; ``ask`` calls a method there."""
 
-    def __init__(self, build: Build, config: Config, device: str, threads: int):
+    def __init__(self, build: Build, job: Job):
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(build, config, device, threads, theirs), daemon=True)
+        self._process = context.Process(target=_serve, args=(build, job, theirs), daemon=True)
         self._process.start()
+        theirs.close()  # so that the process's end is that of the pipe, too
 
-    def ask(self, what: str) -> Any:
-        """One pass; "seconds" of timed passes, the value of others.
+    def ask(self, what: str, *arguments: Any) -> Any:
+        """What a method of the engine returns.
 
         Raises:
             RuntimeError: the engine failed; its own message.
         """
         try:
-            self._pipe.send(what)
+            self._pipe.send((what, arguments))
+            if not self._pipe.poll(_PATIENCE):
+                self._process.kill()
+                raise RuntimeError(f"it did not answer within {_PATIENCE} s")
             fine, answer = self._pipe.recv()
-        except (EOFError, BrokenPipeError):
-            raise RuntimeError("an engine's process died; out of memory?") from None
+        except (EOFError, OSError):
+            raise RuntimeError("its process died; out of memory?") from None
         if not fine:
             raise RuntimeError(answer)
         return answer
 
     def close(self) -> None:
         """End the process."""
-        with contextlib.suppress(BrokenPipeError):
+        with contextlib.suppress(OSError):
             self._pipe.send(None)
         self._process.join()
 
 
-def _peak_bytes() -> int:
-    """Peak resident memory of this process, as Linux counts it since its start."""
-    with open("/proc/self/status") as lines:
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
-
-
-def _serve(build: Build, config: Config, device: str, threads: int, pipe: Connection) -> None:
+def _serve(build: Build, job: Job, pipe: Connection) -> None:
+    engine, failure = None, ""
     try:
-        engine = build(config, device, threads)
-    except Exception as error:
-        pipe.send((False, f"{type(error).__name__}: {error}"))
-        return
-    engine.setdefault("peak_bytes", _peak_bytes)
-    while (what := pipe.recv()) is not None:
+        engine = build(job)
+    except Exception as error:  # whatever a library raises where it cannot
+        failure = _sentence(error)
+    while (request := pipe.recv()) is not None:
+        what, arguments = request
+        if engine is None:
+            pipe.send((False, failure))
+            continue
         try:
-            begin = time.perf_counter()
-            result = engine[what]()
-            seconds = time.perf_counter() - begin
-            pipe.send((True, seconds if what in ("step", "predict") else result))
+            pipe.send((True, getattr(engine, what)(*arguments)))
         except Exception as error:
-            pipe.send((False, f"{type(error).__name__}: {error}"))
+            pipe.send((False, _sentence(error)))
+
+
+def _sentence(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
 def example_batch(config: Config) -> tuple[np.ndarray, np.ndarray]:
-    """Crops (B, 2, T, T, 3) float32 and answer fractions (B, A), the same in every process."""
+    """Crops (B, 2, T, T, 3) float32 and answer fractions (B, 37), the same in every process.
+
+    The first crops are the same for every B.
+    """
     rng = np.random.default_rng(config.train.seed)
     target = config.data.target
     crops = rng.random((config.train.batch, 2, target, target, 3), np.float32)
     return crops, rng.random((config.train.batch, 37), np.float32)
-
-
-def gzkern_engine(config: Config, device: str, threads: int) -> Engine:
-    """This project; threads are those of the CPU."""
-    from gzkern.device import select, set_threads
-    from gzkern.models.network import build_network
-    from gzkern.nn.optimiser import Nesterov
-
-    set_threads(select(device), threads)
-    network = build_network(config, device)
-    optimiser = Nesterov(network.device, network.parameters, config.train.momentum)
-    crops, targets = example_batch(config)
-    steps = iter(range(1 << 30))
-
-    def step() -> None:
-        number = next(steps)
-        loss, gradients = network.runtime_gradients(
-            crops, targets, drop=config.train.dropout, seed_and_step=(0, number)
-        )
-        optimiser.update(number, loss, gradients, config.train.lr)
-        optimiser.bad_step()  # waits for the device
-
-    engine: Engine = {"step": step, "predict": lambda: network.predict(crops)}
-    if device == "cuda":
-        import cupy
-
-        engine["peak_bytes"] = cupy.get_default_memory_pool().total_bytes
-    return engine
-
-
-def torch_engine(
-    config: Config, device: str, threads: int, *, channels_last: bool = False, bfloat16: bool = False
-) -> Engine:
-    """PyTorch eager with its fused SGD, in float32 without TF32, or in bfloat16 by autocast."""
-    import torch
-
-    from benchmarks.torch_network import TorchNetwork
-    from gzkern.models.network import build_network
-
-    torch.set_num_threads(threads)
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cudnn.benchmark = True
-    network = TorchNetwork(build_network(config, "cpu"), config.train.dropout).to(device)
-    if channels_last:
-        network = network.to(memory_format=torch.channels_last)
-    optimiser = torch.optim.SGD(network.parameters(), config.train.lr, config.train.momentum, nesterov=True, fused=True)
-    crops, targets = (torch.from_numpy(array).to(device) for array in example_batch(config))
-    cast = torch.autocast(device, torch.bfloat16) if bfloat16 else contextlib.nullcontext()
-    wait = torch.cuda.synchronize if device == "cuda" else lambda: None
-
-    def step() -> None:
-        network.train()
-        optimiser.zero_grad(set_to_none=True)
-        with cast:
-            loss = ((network(crops) - targets) ** 2).mean()
-        loss.backward()
-        optimiser.step()
-        wait()
-
-    def predict() -> None:
-        network.eval()
-        with torch.inference_mode(), cast:
-            network(crops)
-        wait()
-
-    engine: Engine = {"step": step, "predict": predict}
-    if device == "cuda":
-        engine["peak_bytes"] = torch.cuda.max_memory_allocated
-    return engine

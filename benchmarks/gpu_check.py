@@ -3,7 +3,8 @@
 python -m benchmarks.gpu_check --out DIR --minutes M
 
 Most telling first; DIR/gpu_check.json is written after every item, so that a check that is cut off keeps what it has,
-and the same command goes on with what is left. It needs Python, NumPy, CuPy, Pillow and pytest alone.
+and the same command goes on with what is left. It needs Python, NumPy, CuPy, Pillow and pytest alone; what needs more
+says so and is left out.
 """
 
 from __future__ import annotations
@@ -50,16 +51,25 @@ def items(out: Path, minutes: float) -> Iterator[Item]:
         record = (f"--record={out / name}.json",)
         return Item(name, (python, "-m", "pytest", "-m", "gpu", "-p", "no:cacheprovider", *selection, *record))
 
+    def benchmark(name: str, share: float, *options: str, module: str = "") -> Item:
+        limits = ("--minutes", f"{share * minutes:.3g}", "--json", str(out / f"{name}_cuda.json"))
+        return Item(name, (python, "-m", f"benchmarks.{module or name}", "--device", "cuda", *options, *limits))
+
     yield Item("info", (python, "-m", "gzkern", "info", "--json"))
     yield Item("warmup", (python, "-m", "gzkern", "warmup", "--device", "cuda"))
     yield tests("kernels", "tests/kernels")
-    yield tests("network", "tests/test_golden_run.py", "tests/test_kernel_devices.py", "tests/test_cuda_device.py")
-    for name, share in (("conv", 0.35), ("ops", 0.1)):
-        rows = ("--json", str(out / f"{name}_cuda.json"), "--minutes", f"{share * minutes:.3g}")
-        png = ("--png", str(out / "conv_cuda.png")) if name == "conv" else ()
-        yield Item(name, (python, "-m", f"benchmarks.{name}", "--device", "cuda", *rows, *png))
-    tiles = ("--precision", "fp32,tf32", "--batch", "16,256", "--json", str(out / "tiles_cuda.json"))
-    yield Item("tiles", (python, "-m", "benchmarks.tiles", *tiles, "--minutes", f"{0.1 * minutes:.3g}"))
+    whole = ("test_golden_run", "test_kernel_devices", "test_cuda_device", "test_graph")
+    yield tests("network", *(f"tests/{name}.py" for name in whole))
+    step = ("--precision", "tf32,fp32,bf16", "--batch", "16,256")
+    yield benchmark("train_step_alone", 0.1, *step, module="train_step")
+    yield benchmark("train_step", 0.25, *step, "--baseline", "torch")  # torch.compile takes minutes
+    rows = ("--config", "paper", "--batch", "4", "--json", str(out / "precision_cuda.json"))
+    lacking = _not_installed("safetensors", "tqdm")
+    yield Item("precision", (python, "-m", "benchmarks.precision", "--device", "cuda", *rows), lacking)
+    png = () if _not_installed("matplotlib") else ("--png", str(out / "conv_cuda.png"))
+    yield benchmark("conv", 0.2, *png)
+    yield benchmark("ops", 0.1)
+    yield benchmark("tiles", 0.1, "--precision", "fp32,tf32", "--batch", "16,256")
     sanitizer = shutil.which("compute-sanitizer")
     lacking = None if sanitizer else "compute-sanitizer is not on the PATH; it comes with the CUDA toolkit"
     for tool in SANITIZERS:
@@ -67,11 +77,11 @@ def items(out: Path, minutes: float) -> Iterator[Item]:
         run = (python, "tests/kernels/run_cases.py", "--device", "cuda", "--quick", *unset)
         command = ("compute-sanitizer", "--tool", tool, "--error-exitcode", "66", *run)
         yield Item(f"sanitizer_{tool}", command, lacking)
-    result = ("--json", str(out / "train_step_cuda.json"))
-    step = (python, "-m", "benchmarks.train_step", "--device", "cuda")
-    yield Item("train_step", (*step, *result))
-    lacking = None if importlib.util.find_spec("torch") else "torch is not installed"
-    yield Item("train_step_against_torch", (*step, "--baseline", "torch", *result), lacking)
+
+
+def _not_installed(*packages: str) -> str | None:
+    lacking = [name for name in packages if importlib.util.find_spec(name) is None]
+    return f"not installed: {', '.join(lacking)}" if lacking else None
 
 
 def run_item(item: Item, seconds: float) -> dict[str, Any]:

@@ -2,149 +2,297 @@
 
 python -m benchmarks.train_step --device cpu --baseline torch --json benchmarks/results/train_step_cpu.json
 python -m benchmarks.train_step --device cuda --baseline torch --json benchmarks/results/train_step_cuda.json
+
+A row is one engine's training step or prediction of one batch in one precision; bf16 only predicts. Crops and targets
+lie on the device. PyTorch computes in the same precision, in all forms that its users know to be fast; where an engine
+fails, its row says why. On a GPU there are also batches that are only predicted, the floor (benchmarks/floor.py), and
+in the file the launches of our passes. "gzkern eager" launches kernel by kernel, in NVTX ranges for a profiler; "gzkern
+other update" moves the dense weights in the way that ``steps.record`` would not choose.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import os
 import statistics
-import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-import numpy as np
-
 import gzkern
-from benchmarks.engines import Build, Process, example_batch, gzkern_engine, torch_engine
+from benchmarks.command import call
+from benchmarks.engines import LATE, PREDICT, STEP, Build, Job, torch_engine
+from benchmarks.floor import floor, predict_work, step_work
+from benchmarks.gzkern_engine import Gzkern
+from benchmarks.match import Measured, take_turns
+from benchmarks.network_check import exact_answers, gradients_verdict
+from benchmarks.options import batches, chosen, file, minutes, positive
+from benchmarks.peaks import Peaks, peaks_of
 from benchmarks.report import print_table, spread, write_json
+from benchmarks.verify import PRECISIONS
 from gzkern.config import Config, load_config
 from gzkern.device import select
-from gzkern.errors import InputError
+from gzkern.errors import GzkernError
+from gzkern.models.network import empty_network
 
-PASSES = {"train_step": "step", "predict": "predict"}
-BASELINES: dict[str, dict[str, Build]] = {
-    "torch": {
-        "torch": torch_engine,
-        "torch channels-last": partial(torch_engine, channels_last=True),
-        "torch channels-last bf16": partial(torch_engine, channels_last=True, bfloat16=True),
-    }
-}
 PAPER_STEPS = 1_562_500
-TOLERANCE = 1e-2  # of a gradient's norm: where two positions of a pool nearly tie, rounding decides who gets it
+SUBMISSION = 17 * 60 * 79_975
+"""Predictions behind the winning submission: networks × views × images."""
+
+_LAST: dict[str, Any] = {"channels_last": True}
+_GRAPH: dict[str, Any] = {"captured": True}
+_FORMS: dict[str, dict[str, dict[str, Any]]] = {
+    "cpu": {"torch": {}, "torch channels-last": _LAST},
+    "cuda": {
+        "torch": {},
+        "torch channels-last": _LAST,
+        "torch compiled": {"compiled": "max-autotune"},
+        "torch graph": _GRAPH,
+        "torch channels-last graph": _LAST | _GRAPH,
+    },
+    "emulated": {},
+}
+"""Of PyTorch, by device and name."""
+
+_TRAINED = {"cpu": [16], "cuda": [16, 256], "emulated": [2]}
+_PREDICTED = [960, 16, 64, 1]  # on a GPU, most telling first; 960 are 16 images with 60 views each
+_MOST_OF_FLOOR = 105  # per cent, as activations may stay in the cache
+DERIVED = (
+    *("ms", "ms_p20", "ms_p80", "images_per_s", "baseline", "ratio", "paper_run_hours", "paper_run_minutes"),
+    *("submission_minutes", "floor_ms", "floor_percent", "bound_by"),
+)
+"""Keys of a row that are None where they are not known; ``ratio`` above 1 is a baseline that takes longer."""
+_COLUMNS = (
+    *("name", "precision", "batch", "engine", "ms", "ms_p20", "ms_p80", "images_per_s", "ratio", "baseline"),
+    *("floor_percent", "peak_mib", "failed"),
+)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Passes of one batch in one precision."""
+
+    precision: str
+    batch: int
+    passes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where settings are measured.
+
+    Attributes:
+        config: of the network.
+        published: whether that is the paper's.
+        device: by name.
+        peaks: of the device.
+        baselines: whom to compare with.
+        threads: of the CPU.
+        repeats: samples of an engine's pass.
+    """
+
+    config: Config
+    published: bool
+    device: str
+    peaks: Peaks
+    baselines: Sequence[str]
+    threads: int
+    repeats: int
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure, print a table and write JSON."""
+    """Measure, print a table and write JSON; 1 if our own engine failed."""
     options = _parse(arguments)
-    config = load_config(options.config, [f"train.batch={options.batch}"])
-    verified = verify(config, options.device) if "torch" in options.baseline else None
-    rows = measure(config, options.device, options.baseline, options.threads, options.repeats)
-    for row in rows:
-        row["verified"] = verified
-    print_table(
-        rows,
-        ["name", "engine", "precision", "ms", "ms_p20", "ms_p80", "images_per_s", "ratio", "baseline", "peak_mib"],
-    )
-    if options.json:
-        write_json(options.json, rows, select(options.device).describe())
-    return 0
-
-
-def measure(config: Config, device: str, baselines: list[str], threads: int, repeats: int) -> list[dict[str, Any]]:
-    """One row an engine and pass; engines take turns, one pass at a time."""
-    builders = {"gzkern": gzkern_engine, **{name: b for base in baselines for name, b in BASELINES[base].items()}}
-    seconds: dict[tuple[str, str], list[float]] = {}
-    engines = {name: Process(build, config, device, threads) for name, build in builders.items()}
+    deadline = time.monotonic() + 60 * options.minutes
+    facts = _facts(options.device)
+    bench = _bench(options, facts)
+    rows: list[dict[str, Any]] = []
+    launches: list[dict[str, Any]] = []
     try:
-        for round_ in range(-2, repeats):  # two rounds to compile and warm up
-            for name, engine in engines.items():
-                for what in PASSES.values():
-                    taken = engine.ask(what)
-                    if round_ >= 0:
-                        seconds.setdefault((name, what), []).append(taken)
-        peaks = {name: engine.ask("peak_bytes") for name, engine in engines.items()}
+        for setting in settings(options.precision, options.batch, options.predicted):
+            late = time.monotonic() > deadline
+            found = _not_measured(setting) if late else measure(setting, bench)
+            rows += rows_of(setting, bench, found)
+            launches += launches_of(setting, found)
+            if options.json:
+                write_json(options.json, rows, facts | ({"launches": launches} if launches else {}))
     finally:
-        for engine in engines.values():
-            engine.close()
-    published = config == load_config("paper")
+        print_table(rows, _COLUMNS)
+    return 1 if any(row["engine"] == "gzkern" and row["failed"] not in (None, LATE) for row in rows) else 0
+
+
+def settings(precisions: Iterable[str], trained: Iterable[int], predicted: Iterable[int]) -> list[Setting]:
+    """First those that are trained in, precisions and batches as given, then those that are only predicted in."""
+    passes: dict[tuple[str, int], list[str]] = {}
+    for precision in precisions:
+        for batch in trained if precision != "bf16" else ():
+            passes.setdefault((precision, batch), []).append(STEP)
+    for batch in predicted:
+        for precision in precisions:
+            passes.setdefault((precision, batch), []).append(PREDICT)
+    return [Setting(precision, batch, tuple(names)) for (precision, batch), names in passes.items()]
+
+
+def contenders(setting: Setting, bench: Bench) -> dict[str, tuple[Build, Job]]:
+    """Engines and their jobs by name, ours first."""
+    train = replace(bench.config.train, batch=setting.batch)
+    job = Job(replace(bench.config, train=train), bench.device, setting.precision, bench.threads)
+    found: dict[str, tuple[Build, Job]] = {"gzkern": (Gzkern, job)}
+    if bench.device == "cuda" and setting.precision != "bf16":
+        found["gzkern eager"] = partial(Gzkern, recorded=False), job
+        found["gzkern other update"] = partial(Gzkern, behind=setting.precision != "fp32"), job
+    if "torch" in bench.baselines:
+        found |= {name: (partial(torch_engine, **form), job) for name, form in _FORMS[bench.device].items()}
+        if bench.device == "cpu":
+            found["torch channels-last bf16"] = partial(torch_engine, **_LAST), replace(job, precision="bf16")
+        elif setting.precision == "bf16":
+            found["torch bf16 weights graph"] = partial(torch_engine, bf16_weights=True, **_LAST, **_GRAPH), job
+    return found
+
+
+def measure(setting: Setting, bench: Bench) -> dict[tuple[str, str], Measured]:
+    """What was measured, by pass and engine."""
+    found = take_turns(contenders(setting, bench), setting.passes, bench.repeats, exact_answers(bench.config))
+    if STEP in setting.passes and "torch" in bench.baselines:
+        ours = found[STEP, "gzkern"]
+        try:
+            ours.verified = gradients_verdict(bench.config, bench.device, setting.precision)
+        except (GzkernError, RuntimeError) as error:
+            ours.failed = ours.failed or str(error)
+    return found
+
+
+def rows_of(setting: Setting, bench: Bench, found: Mapping[tuple[str, str], Measured]) -> list[dict[str, Any]]:
+    """A row a pass and engine; ours names the fastest rival in its precision."""
     rows = []
-    for pass_name, what in PASSES.items():
-        medians = {name: statistics.median(seconds[name, what]) for name in builders}
-        rivals = {name: m for name, m in medians.items() if name != "gzkern" and "bf16" not in name}
-        best = min(rivals, key=lambda name: rivals[name]) if rivals else None
-        for name in builders:
-            hours = medians[name] * PAPER_STEPS / 3600
-            rows.append(
-                {
-                    "name": pass_name,
-                    "engine": name,
-                    "device": device,
-                    "precision": "bf16" if "bf16" in name else "fp32",
-                    "batch": config.train.batch,
-                    "threads": threads,
-                    "repeats": repeats,
-                    **spread(seconds[name, what]),
-                    "images_per_s": round(config.train.batch / medians[name], 1),
-                    "baseline": best if name == "gzkern" else None,
-                    "ratio": round(medians[best] / medians[name], 3) if name == "gzkern" and best else None,
-                    "paper_run_hours": round(hours, 1) if published and what == "step" else None,
-                    "peak_mib": round(peaks[name] / 2**20),
-                    "engine_version": version("torch") if name.startswith("torch") else gzkern.__version__,
-                }
-            )
+    for (what, name), measured in found.items():
+        row = _row(setting, bench, what, name, measured)
+        if name == "gzkern" and not measured.failed:
+            rivals = {
+                other: rival.median
+                for (pass_, other), rival in found.items()
+                if pass_ == what and other.startswith("torch") and rival.precision == measured.precision
+            }
+            best = min(rivals, key=lambda other: rivals[other], default=None)
+            if best and rivals[best] < float("inf"):
+                row |= {"baseline": best, "ratio": round(rivals[best] / measured.median, 3)}
+            if row["floor_percent"] and row["floor_percent"] > _MOST_OF_FLOOR:
+                row["failed"] = f"{row['ms']} ms are below the floor of {row['floor_ms']}: time or count is wrong"
+        rows.append(row)
     return rows
 
 
-def verify(config: Config, device: str) -> str:
-    """Loss and every gradient of one step against PyTorch's, without dropout, from a start with large gradients.
+def launches_of(setting: Setting, found: Mapping[tuple[str, str], Measured]) -> list[dict[str, Any]]:
+    """The launches of our passes, in order."""
+    return [
+        {
+            "name": what,
+            "precision": setting.precision,
+            "batch": setting.batch,
+            "operation": operation,
+            "kernel": kernel,
+            "ms": round(ms, 6),
+        }
+        for (what, _), measured in found.items()
+        for operation, kernel, ms in measured.launches
+    ]
 
-    Raises:
-        RuntimeError: a gradient is off; the numbers would be of different computations.
-    """
-    import torch
 
-    from benchmarks.torch_network import TorchNetwork
-    from gzkern.models.network import build_network
+def _bench(options: argparse.Namespace, facts: dict[str, Any]) -> Bench:
+    config = load_config(options.config)
+    # The published start leaves all answers nearly equal, whatever the images are. A precision is part of a job.
+    started = replace(config, train=replace(config.train, init="fan_in", precision="fp32"))
+    peaks = peaks_of(facts if options.device == "cuda" else {})
+    published = config == load_config("paper")
+    return Bench(started, published, options.device, peaks, options.baseline, options.threads, options.repeats)
 
-    train = dataclasses.replace(config.train, init="fan_in")
-    network = build_network(dataclasses.replace(config, train=train), device)
-    crops, targets = example_batch(config)
-    reference = TorchNetwork(network, 0.0)
-    loss = ((reference(torch.from_numpy(crops)) - torch.from_numpy(targets)) ** 2).mean()
-    loss.backward()
-    our_loss, gradients = network.loss_and_gradients(crops, targets)
-    worst = abs(our_loss - loss.item()) / loss.item()
-    for name, expected in reference.gradients(network).items():
-        worst = max(worst, float(np.linalg.norm(gradients[name] - expected) / np.linalg.norm(expected)))
-    if not worst <= TOLERANCE:
-        raise RuntimeError(f"a gradient differs from PyTorch's by {worst:.1e} of its norm")
-    return f"loss and gradients within {worst:.1e} of PyTorch's, relative to their norms"
+
+def _not_measured(setting: Setting) -> dict[tuple[str, str], Measured]:
+    return {(what, "gzkern"): Measured(setting.precision, failed=LATE) for what in setting.passes}
+
+
+def _row(setting: Setting, bench: Bench, what: str, name: str, measured: Measured) -> dict[str, Any]:
+    shares = measured.python_shares
+    return {
+        "name": what,
+        "engine": name,
+        "device": bench.device,
+        "precision": measured.precision,
+        "batch": setting.batch,
+        "threads": bench.threads,
+        "repeats": bench.repeats,
+        **dict.fromkeys(DERIVED),
+        **({} if measured.failed else _derived(setting, bench, what, measured)),
+        "python_share": round(statistics.median(shares), 5) if shares else None,
+        "peak_mib": measured.peak_bytes and round(measured.peak_bytes / 2**20),
+        "engine_version": _torch_version() if name.startswith("torch") else gzkern.__version__,
+        "verified": measured.verified,
+        "failed": measured.failed,
+    }
+
+
+def _derived(setting: Setting, bench: Bench, what: str, measured: Measured) -> dict[str, Any]:
+    """What follows from the times."""
+    seconds, batch = measured.median, setting.batch
+    network = empty_network(bench.config, "cpu")
+    found: dict[str, Any] = {**spread(measured.seconds), "images_per_s": round(batch / seconds, 1)}
+    if bench.published and what == STEP and batch == bench.config.train.batch:
+        found["paper_run_hours"] = round(seconds * PAPER_STEPS / 3600, 1)
+        found["paper_run_minutes"] = round(seconds * PAPER_STEPS / 60, 1)
+    if bench.published and what == PREDICT:
+        found["submission_minutes"] = round(SUBMISSION / batch * seconds / 60, 1)
+    itemsize = 2 if measured.precision == "bf16" else 4
+    work = step_work(network, batch) if what == STEP else predict_work(network, batch, itemsize)
+    if least := floor(work, bench.peaks, measured.precision):
+        ms, found["bound_by"] = least
+        found |= {"floor_ms": round(ms, 6), "floor_percent": round(1e-1 * ms / seconds, 1)}
+    return found
+
+
+def _facts(device: str) -> dict[str, Any]:
+    facts = select(device).describe()
+    if device == "cuda":
+        from gzkern.cuda.device import describe
+
+        facts = {**describe(0), **facts}
+    return facts
+
+
+def _torch_version() -> str | None:
+    try:
+        return version("torch")
+    except PackageNotFoundError:
+        return None
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.train_step", description=__doc__)
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: %(default)s")
-    parser.add_argument("--config", default="paper", help="preset or TOML file (default: %(default)s)")
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--repeats", type=int, default=15, help="timed passes an engine (default: %(default)s)")
-    parser.add_argument(
-        "--baseline", type=lambda text: [b for b in text.split(",") if b], default=[], help="torch, or nothing"
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.train_step",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--json", metavar="FILE")
+    parser.add_argument("--device", choices=tuple(_TRAINED), default="cpu", help="default: %(default)s")
+    parser.add_argument("--config", default="paper", help="preset or TOML file (default: %(default)s)")
+    precisions = chosen("precision", PRECISIONS, everything=True)
+    parser.add_argument("--precision", type=precisions, help="some with commas (default: fp32; on cuda all)")
+    parser.add_argument("--batch", type=batches, help="images of a step, with commas (default: 16; on cuda 16,256)")
+    text = "images of a prediction (default: those of a step; on cuda 960,16,64,1)"
+    parser.add_argument("--predict-batch", dest="predicted", type=batches, help=text)
+    parser.add_argument("--threads", type=positive, default=len(os.sched_getaffinity(0)), help="of the CPU")
+    parser.add_argument("--repeats", type=positive, default=15, help="samples of an engine (default: %(default)s)")
+    parser.add_argument("--baseline", type=chosen("baseline", ("torch",)), default=[], help="torch, or nothing")
+    parser.add_argument("--minutes", type=minutes, default=float("inf"), help="begin nothing new after so many")
+    parser.add_argument("--json", metavar="FILE", type=file, help="write the rows")
     options = parser.parse_args(arguments)
-    unknown = set(options.baseline) - BASELINES.keys()
-    if unknown:
-        parser.error(f"unknown baseline {', '.join(sorted(unknown))}; expected {', '.join(BASELINES)}")
+    on_gpu = options.device == "cuda"
+    options.precision = options.precision or (list(PRECISIONS) if on_gpu else ["fp32"])
+    options.batch = options.batch or _TRAINED[options.device]
+    options.predicted = options.predicted or (_PREDICTED if on_gpu else options.batch)
     return options
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except (InputError, RuntimeError, ImportError) as error:
-        print(f"benchmarks.train_step: {error}", file=sys.stderr)
-        sys.exit(2)
+    call(main)

@@ -66,14 +66,27 @@ def test_without_a_gpu_it_says_so(capsys, monkeypatch, tmp_path):
     assert not (tmp_path / "check").exists()
 
 
-def test_the_items_begin_with_the_kernels_and_end_with_the_network(tmp_path):
+@pytest.mark.parametrize("installed", [True, False])
+def test_what_a_bare_machine_lacks_is_left_out(tmp_path, monkeypatch, installed):
+    monkeypatch.setattr(gpu_check.importlib.util, "find_spec", lambda name: object() if installed else None)
+    items = {item.name: item for item in gpu_check.items(tmp_path, minutes=30)}
+    assert (str(tmp_path / "conv_cuda.png") in items["conv"].command) is installed
+    assert items["precision"].needs == (None if installed else "not installed: safetensors, tqdm")
+
+
+def test_the_items_begin_with_the_kernels_and_end_with_the_sanitizers(tmp_path):
     items = {item.name: item for item in gpu_check.items(tmp_path, minutes=30)}
     names = list(items)
-    assert names[:7] == ["info", "warmup", "kernels", "network", "conv", "ops", "tiles"]
-    assert names[7:11] == [f"sanitizer_{tool}" for tool in ("memcheck", "racecheck", "initcheck", "synccheck")]
-    assert names[11:] == ["train_step", "train_step_against_torch"]
-    assert items["conv"].command[-4:] == ("--minutes", "10.5", "--png", str(tmp_path / "conv_cuda.png"))
-    assert items["ops"].command[-2:] == ("--minutes", "3")
+    assert names[:6] == ["info", "warmup", "kernels", "network", "train_step_alone", "train_step"]
+    assert names[6:10] == ["precision", "conv", "ops", "tiles"]
+    assert names[10:] == [f"sanitizer_{tool}" for tool in ("memcheck", "racecheck", "initcheck", "synccheck")]
+    assert items["train_step"].command[-6:] == (
+        *("--baseline", "torch", "--minutes", "7.5"),
+        *("--json", str(tmp_path / "train_step_cuda.json")),
+    )
+    assert items["train_step_alone"].command[2] == "benchmarks.train_step"
+    assert "--baseline" not in items["train_step_alone"].command
+    assert items["ops"].command[-4:-2] == ("--minutes", "3")
     for item in items.values():
         for argument in item.command:
             if argument.startswith("tests/"):
