@@ -135,7 +135,7 @@ def test_one_name_an_operation():
     """
     operations = set(OPERATIONS)
     bindings = stems("cuda") - {"source", "launch", "graph", "device", "streams", "nvrtc"}
-    bindings -= {"conv2d_common", "conv2d_tile", "conv2d_wgmma"}
+    bindings -= {"conv2d_common", "conv2d_tile", "conv2d_wgmma", "dense_common", "dense_tensor"}
     assert operations <= bindings
     assert bindings - operations <= set(source.stems())
     assert stems("ops") == operations - NOT_ON_THE_TAPE

@@ -1,0 +1,50 @@
+"""The gradient of a dense layer's weights in tf32 and fp32x3; ``kernels/dense_backward_weights_tensor.cu``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .dense_common import after, empty, outputs_of, require_gradient, sources
+from .dense_tensor import LONG, lines_of_sums, lines_of_terms, plan, require
+from .launch import Kernel, extents
+
+KERNELS = {
+    "tf32": Kernel("dense_backward_weights_tensor", "dense_backward_weights_tensor_tf32"),
+    "fp32x3": Kernel("dense_backward_weights_tensor", "dense_backward_weights_tensor_fp32x3"),
+}
+
+_STAGES = 4  # of the inputs; the gradient has 2
+_INPUTS = 128  # of a block
+
+
+def product(
+    x: Any,
+    gradient: Any,
+    kept: Any = None,
+    activation: str = "linear",
+    scale: float = 1.0,
+    precision: str = "tf32",
+) -> Any:
+    """Partial sums of dweight, as (parts, I, O); one part up to B = 4096.
+
+    Args:
+        x: (I, B).
+        gradient: of y, (O, B), by "maxout" (O/2, B).
+        kept: see ``dense_common``; of its shape.
+        activation: "linear", "relu" or "maxout".
+        scale: see ``dense_common``.
+        precision: "tf32" or "fp32x3".
+
+    Raises:
+        InputError: arrays that do not fit each other, or sizes that the kernels do not take.
+    """
+    backend = require_gradient(gradient, kept, activation, x=x)
+    (inputs, B), outputs = x.shape, outputs_of(gradient, activation)
+    require(inputs, outputs, B, precision, KERNELS)
+    here = plan(B, (outputs, inputs), (LONG, _INPUTS), backend.limits)
+    partial = empty(backend, "the gradient of weight", (here.parts, inputs, outputs))
+    shared = _STAGES * lines_of_terms(_INPUTS) + 2 * lines_of_sums(LONG)
+    arrays = x, *sources(gradient, kept), partial
+    sizes = *extents(inputs, outputs, B, here.part), *after(activation, scale)
+    KERNELS[precision](backend, here.launch(shared), *arrays, *sizes)
+    return partial
