@@ -21,7 +21,7 @@ from gzkern.models.training_step import take_step
 from gzkern.nn.optimiser import Nesterov
 from gzkern.steps import record
 
-_LOOKS = 20  # at each launch
+LOOKS = 20  # at each launch
 _AHEAD = 20e-3  # seconds in which the host launches all of a pass
 
 
@@ -103,7 +103,7 @@ class Gzkern(Engine):
 
         program = self._programs[what]
         looks = []
-        for _ in range(_LOOKS):
+        for _ in range(LOOKS):
             events = [Event() for _ in range(len(program.calls) + 1)]
             SPIN(self._home.backend, Geometry((1,), (1,)), np.int64(1e9 * _AHEAD))
             events[0].record()
