@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import __version__
+from .config import PRECISIONS
 from .errors import GzkernError, InputError
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ def _train(options: argparse.Namespace) -> int:
         threads=options.threads,
         resume=options.resume,
         overwrite=options.overwrite,
+        augment_on=options.augment_on,
     )
     print(f"wrote {run.path}: weights.safetensors, config.toml, metrics.jsonl, environment.json, checkpoints/")
     return FAILED if run.environment["data_skipped"] else DONE
@@ -139,8 +141,22 @@ def _info(options: argparse.Namespace) -> int:
 
     from .info import describe, render
 
+    if options.memory:
+        return _memory(options)
     info = describe()
     print(json.dumps(info, indent=1) if options.json else render(info))
+    return DONE
+
+
+def _memory(options: argparse.Namespace) -> int:
+    import json
+
+    from .config import load_config
+    from .info import describe_memory, render_memory
+
+    overrides = [f"train.precision={options.precision}"] if options.precision else []
+    memory = describe_memory(load_config(options.config, overrides), options.batch)
+    print(json.dumps(memory, indent=1) if options.json else render_memory(memory))
     return DONE
 
 
@@ -177,11 +193,12 @@ def _load_run(options: argparse.Namespace) -> Run:
     from .device import require_precision, select, set_threads
     from .run import BATCH, load
 
-    run = load(options.run, options.device)
+    run = load(options.run, options.device, options.precision)
     if not run.weights_file.is_file():
         print(f"gzkern: {run.path} is not trained to its end; taking its last checkpoint", file=sys.stderr)
     device = select(options.device)
-    require_precision(device, options.precision or "fp32")
+    if options.precision:
+        require_precision(device, options.precision)
     set_threads(device, options.threads)
     if options.batch is None:
         options.batch = BATCH
@@ -262,7 +279,13 @@ def _add_train(commands: _Commands) -> None:
     sub.add_argument("--workers", type=int, metavar="N", help="augmentation threads (default: one; 0: none)")
     sub.add_argument("--resume", action="store_true", help="go on from the last checkpoint in RUN")
     sub.add_argument("--overwrite", action="store_true", help="delete the run in RUN first")
-    _add_compute(sub)
+    sub.add_argument(
+        "--augment-on",
+        choices=("auto", "device", "cpu"),
+        default="auto",
+        help="where images are perturbed (default: on the device, where they fit into its memory)",
+    )
+    _add_compute(sub, PRECISIONS, "fp32")
 
 
 def _add_evaluate(commands: _Commands) -> None:
@@ -277,7 +300,7 @@ def _add_evaluate(commands: _Commands) -> None:
     sub.add_argument("run", metavar="RUN", help="a run directory")
     sub.add_argument("--data", required=True, metavar="DIR", help="a pack, or a folder in the Kaggle layout")
     sub.add_argument("--split", choices=("validation", "train", "all"), help="score this part in place of the default")
-    _add_compute(sub)
+    _add_compute(sub, (*PRECISIONS, "bf16"), "that of the training, fp32 on the CPU")
 
 
 def _add_predict(commands: _Commands) -> None:
@@ -299,7 +322,7 @@ def _add_predict(commands: _Commands) -> None:
     sub.add_argument("--out", required=True, metavar="FILE", help="FILE.csv or FILE.parquet")
     sub.add_argument("--workers", type=int, metavar="N", help="decoding threads (default: one a core)")
     sub.add_argument("--overwrite", action="store_true", help="replace FILE")
-    _add_compute(sub)
+    _add_compute(sub, (*PRECISIONS, "bf16"), "that of the training, fp32 on the CPU")
 
 
 def _add_pack(commands: _Commands) -> None:
@@ -344,6 +367,12 @@ def _add_info(commands: _Commands) -> None:
         "For a device that is not here, what is missing and how to get it.",
     )
     sub.add_argument("--json", action="store_true", help="the same as JSON")
+    sub.add_argument(
+        "--memory", action="store_true", help="say instead what a training step keeps in a device's memory, and where"
+    )
+    sub.add_argument("--config", default="paper", metavar="NAME|FILE", help="with --memory: of this network")
+    sub.add_argument("--batch", type=int, default=16, metavar="B", help="with --memory: images (default: %(default)s)")
+    sub.add_argument("--precision", choices=PRECISIONS, help="with --memory: of the products (default: the network's)")
 
 
 def _add_warmup(commands: _Commands) -> None:
@@ -358,9 +387,9 @@ def _add_warmup(commands: _Commands) -> None:
     _add_device(sub)
 
 
-def _add_compute(sub: argparse.ArgumentParser) -> None:
+def _add_compute(sub: argparse.ArgumentParser, precisions: Sequence[str], default: str) -> None:
     _add_device(sub)
-    sub.add_argument("--precision", choices=("fp32", "tf32", "bf16"), help="of the matrix products (default: fp32)")
+    sub.add_argument("--precision", choices=precisions, help=f"of the matrix products (default: {default})")
     sub.add_argument("--batch", type=int, metavar="B", help="images a network pass")
     sub.add_argument("--threads", type=int, metavar="N", help="compute threads (default: one a core)")
 

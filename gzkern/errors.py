@@ -17,5 +17,9 @@ class InputError(GzkernError):
     exit_code = 2
 
 
+class OutOfMemory(InputError):
+    """What does not fit into the memory of a device; the message has the sizes."""
+
+
 class ImageError(InputError):
     """One image file that cannot be used; the message is the reason, without the path."""

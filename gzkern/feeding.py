@@ -15,6 +15,7 @@ import numpy as np
 
 from .augment.pool import BatchPool
 from .augment.tables import tables
+from .augment.warp import require_tables
 from .autograd.tape import Tape, Variable
 from .config import Config
 from .models.network import Network
@@ -173,6 +174,7 @@ class ImageFeed(RingFeed):
         super().__init__(backend, min(_IMAGE_SLOTS, stop), arrays, stop)
         self._images = backend.asarray(images)
         self._labels, self._index_of, self._config, self._size = labels, index_of, config, images.shape[1:3]
+        self._count = len(images)
 
     def batch(self, tape: Tape, network: Network, step: Any) -> tuple[Variable, Any]:
         """See :class:`Feed`."""
@@ -193,6 +195,7 @@ class ImageFeed(RingFeed):
         matrices, shifts = tables(
             examples, indices, self._config.train.seed, self._config.augment, self._config.data, self._size
         )
+        require_tables(indices, matrices, self._count)
         targets = self._labels[indices].reshape(-1, B, self._labels.shape[1]).swapaxes(1, 2)
         for name, values in {"indices": indices, "matrices": matrices, "shifts": shifts, "targets": targets}.items():
             slots[name][: stop - first] = values.reshape(stop - first, *slots[name].shape[1:])

@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from . import __version__, cache, environment
 from .chosen import chosen
+from .config import Config
 from .cuda import device, nvrtc, source
 from .cuda.conv2d import PRECISIONS
+from .cuda.launch import Limits
 from .emulator.backend import LIMITS
 from .errors import GzkernError, InputError
+from .memory import largest_batch, step_memory
 
 BATCHES = (16, 256)
 """Of images: as published, and large."""
@@ -35,6 +38,52 @@ def describe() -> dict[str, Any]:
         "convolutions": _convolutions(),
         "cache": _cache(),
     }
+
+
+def describe_memory(config: Config, batch: int) -> dict[str, Any]:
+    """What a training step of so many images keeps in memory, on the first GPU, else one of the emulated limits."""
+    if batch < 1:
+        raise InputError(f"--batch {batch}: expected at least 1 image")
+    train = replace(config.train, batch=batch, chunk=max(config.train.chunk, batch), examples=10 * batch)
+    name, limits = _device_of_choices()
+    available = None if device.missing() else device.describe(0)["memory_bytes"]
+    memory = step_memory(replace(config, train=train), limits)
+    return {
+        **{"device": name, "precision": config.train.precision, "batch": batch, "launches": memory.launches},
+        **{"weights": memory.weights, "velocities": memory.velocities, "rings": memory.rings, "arena": memory.arena},
+        **{"total": memory.total, "arena_without_sharing": memory.made},
+        "available": available,
+        "largest_batch": largest_batch(config, limits, available) if available else None,
+        "places": [
+            {"offset": p.offset, "bytes": p.block.nbytes, "first": p.first, "last": p.last, "made_by": p.block.name}
+            for p in memory.places
+        ],
+    }
+
+
+def render_memory(memory: dict[str, Any]) -> str:
+    """The same as lines to read."""
+    shared = f"the step's arrays, {_mb(memory['arena_without_sharing'])} without sharing"
+    rows = {"weights": "", "velocities": "", "rings": "the next batches", "arena": shared, "total": "beside all images"}
+    available, largest = memory["available"], memory["largest_batch"]
+    return "\n".join(
+        [
+            f"a training step of {memory['batch']} images in {memory['precision']} on {memory['device']}: "
+            f"{memory['launches']} launches",
+            *(f"{name:12}{_mb(memory[name]):>12}  {what}".rstrip() for name, what in rows.items()),
+            *([f"with no image beside it, a step of about {largest} fits into {_mb(available)}"] if available else []),
+            "",
+            "      offset         bytes  launches  made by",
+            *(
+                f"{p['offset']:12,}{p['bytes']:14,}{p['first']:6}–{p['last']:<4} {p['made_by']}"
+                for p in memory["places"]
+            ),
+        ]
+    )
+
+
+def _mb(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB"
 
 
 def render(info: dict[str, Any]) -> str:
@@ -140,10 +189,7 @@ def _convolutions() -> dict[str, Any]:
 
     A choice has the version and its tile (None where it takes every size), and the precision that it computes in.
     """
-    if device.missing():
-        name, limits = "the emulated device, like an H100,", LIMITS
-    else:
-        name, limits = "cuda:0", device.backend(0).limits
+    name, limits = _device_of_choices()
     choices = [
         {
             **{"layer": each.layer, "pass": each.pass_name, "batch": each.batch, "precision": each.precision},
@@ -153,6 +199,11 @@ def _convolutions() -> dict[str, Any]:
         for each in chosen(limits, BATCHES, PRECISIONS)
     ]
     return {"device": name, "choices": choices}
+
+
+def _device_of_choices() -> tuple[str, Limits]:
+    """The first GPU, else the emulated device."""
+    return ("the emulated device, like an H100,", LIMITS) if device.missing() else ("cuda:0", device.backend(0).limits)
 
 
 def _cache() -> str:

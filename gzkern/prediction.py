@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -19,6 +20,7 @@ from tqdm import tqdm
 from .augment.geometry import crop_matrices
 from .augment.parameters import identity
 from .augment.pool import identity_crops
+from .augment.tables import identity_tables
 from .augment.warp import warp
 from .config import DataConfig
 from .data.catalogue import read_catalogue
@@ -42,7 +44,11 @@ def predict_rows(
     answers = np.empty((len(rows), len(network.tree)), np.float32)
     for start in range(0, len(rows), batch):
         part = slice(start, start + batch)
-        answers[part] = network.predict(identity_crops(images, rows[part], data))
+        if network.device.backend is None:
+            answers[part] = network.predict(identity_crops(images, rows[part], data))
+        else:
+            matrices, _ = identity_tables(rows[part], data, images.shape[1:3])
+            answers[part] = network.predict_images(images[rows[part]], matrices)
     return answers
 
 
@@ -56,8 +62,9 @@ def predict_images(
     """
     if batch < 1:
         raise InputError(f"batch {batch}: expected at least 1 image")
-    crops = (_image_crops(number, image, data) for number, image in enumerate(images))
-    answers = [network.predict(np.stack(part)) for part in _batches(crops, batch)]
+    prepare = _preparation(network, data)
+    prepared = (prepare(_checked(number, image, data)) for number, image in enumerate(images))
+    answers = [_answers(network, data, part) for part in _batches(prepared, batch)]
     return np.concatenate([np.empty((0, len(network.tree)), np.float32), *answers])
 
 
@@ -105,13 +112,14 @@ def predict_files(
     skipped: list[tuple[Path, str, str]] = []
     answers: list[np.ndarray] = []
     files = zip(catalogue.paths, catalogue.ids, strict=True)
-    decoded = _decode_ahead(files, run.config.data, workers or os.cpu_count() or 1)
+    prepare = _preparation(network, run.config.data)
+    decoded = _decode_ahead(files, run.config.data.crop, prepare, workers or os.cpu_count() or 1)
     with tqdm(total=len(catalogue.paths), unit="image", disable=not progress) as bar:
         for part in _batches(decoded, batch):
-            good = [(id_, crops) for _, id_, crops in part if not isinstance(crops, str)]
-            skipped += [(path, id_, crops) for path, id_, crops in part if isinstance(crops, str)]
+            good = [(id_, image) for _, id_, image in part if not isinstance(image, str)]
+            skipped += [(path, id_, image) for path, id_, image in part if isinstance(image, str)]
             if good:
-                answers.append(network.predict(np.stack([crops for _, crops in good])))
+                answers.append(_answers(network, run.config.data, [image for _, image in good]))
                 ids += [id_ for id_, _ in good]
             bar.update(len(part))
     if not ids:
@@ -122,37 +130,54 @@ def predict_files(
     return PredictionSummary(len(ids), tuple(skipped))
 
 
-def _decode_ahead(
-    files: Iterable[tuple[Path, str]], data: DataConfig, workers: int
-) -> Iterator[tuple[Path, str, np.ndarray | str]]:
-    """(path, id, crops or the reason why not), in order, a few images ahead."""
+def _preparation(network: Network, data: DataConfig) -> Callable[[np.ndarray], np.ndarray]:
+    """What is done with each image by itself: its crops are made on the CPU, or all of it goes to the device."""
+    return partial(_crops, data=data) if network.device.backend is None else np.ascontiguousarray
 
-    def crops_of(path: Path) -> np.ndarray | str:
+
+def _answers(network: Network, data: DataConfig, prepared: Sequence[np.ndarray]) -> np.ndarray:
+    """Answers (n, A) from what :func:`_preparation` made of n images."""
+    if network.device.backend is None:
+        return network.predict(np.stack(prepared))
+    answers = np.empty((len(prepared), len(network.tree)), np.float32)
+    for shape in dict.fromkeys(image.shape for image in prepared):  # images of one size at a time
+        rows = [row for row, image in enumerate(prepared) if image.shape == shape]
+        matrices = crop_matrices(identity(len(rows)), shape[:2], data.target, data.scale)
+        answers[rows] = network.predict_images(np.stack([prepared[row] for row in rows]), matrices)
+    return answers
+
+
+def _decode_ahead(
+    files: Iterable[tuple[Path, str]], smallest: int, prepare: Callable[[np.ndarray], np.ndarray], workers: int
+) -> Iterator[tuple[Path, str, np.ndarray | str]]:
+    """(path, id, image as ``prepare`` returns it or the reason why not), in order, a few images ahead."""
+
+    def image_of(path: Path) -> np.ndarray | str:
         try:
-            return _crops(decode(path, smallest=data.crop), data)
+            return prepare(decode(path, smallest=smallest))
         except ImageError as error:
             return str(error)
 
     files = iter(files)
     with ThreadPoolExecutor(workers) as executor:
-        pending = deque((p, i, executor.submit(crops_of, p)) for p, i in islice(files, 4 * workers))
+        pending = deque((p, i, executor.submit(image_of, p)) for p, i in islice(files, 4 * workers))
         try:
             while pending:
-                path, id_, crops = pending.popleft()
-                yield path, id_, crops.result()
-                pending.extend((p, i, executor.submit(crops_of, p)) for p, i in islice(files, 1))
+                path, id_, image = pending.popleft()
+                yield path, id_, image.result()
+                pending.extend((p, i, executor.submit(image_of, p)) for p, i in islice(files, 1))
         finally:
             executor.shutdown(cancel_futures=True)
 
 
-def _image_crops(number: int, image: np.ndarray, data: DataConfig) -> np.ndarray:
+def _checked(number: int, image: np.ndarray, data: DataConfig) -> np.ndarray:
     image = np.asarray(image)
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise InputError(f"image {number} is {image.dtype} {image.shape}, expected uint8 (H, W, 3)")
     height, width = image.shape[:2]
     if min(height, width) < data.crop:
         raise InputError(f"image {number} has {width}×{height} pixels, fewer than the {data.crop}-pixel crop")
-    return _crops(image, data)
+    return image
 
 
 def _crops(image: np.ndarray, data: DataConfig) -> np.ndarray:

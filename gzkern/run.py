@@ -16,7 +16,7 @@ import numpy as np
 
 from . import checkpoint
 from .config import Config, load_config
-from .device import Device
+from .device import Device, select
 from .errors import InputError
 from .models.network import Network, empty_network
 
@@ -30,11 +30,12 @@ class Run:
     Args:
         path: the directory; it need not exist yet.
         device: where its network computes; None asks ``GZKERN_DEVICE``.
+        precision: of its products, "bf16" too; None is that of the training, but "fp32" on the CPU.
     """
 
-    def __init__(self, path: str | Path, device: str | Device | None = None):
+    def __init__(self, path: str | Path, device: str | Device | None = None, precision: str | None = None):
         self.path = Path(path)
-        self._device = device
+        self._device, self._precision = device, precision
         self.config_file = self.path / "config.toml"
         self.environment_file = self.path / "environment.json"
         self.metrics_file = self.path / "metrics.jsonl"
@@ -80,7 +81,7 @@ class Run:
             _, weights, _ = checkpoint.load(checkpoints[-1])
         else:
             raise InputError(f"{self.path}: neither weights.safetensors nor a checkpoint; has it been trained?")
-        network = empty_network(self.config, self._device)
+        network = empty_network(self.config, self._device, self._precision or _precision(self.config, self._device))
         network.load_state(weights)
         return network
 
@@ -99,13 +100,17 @@ class Run:
         return predict_images(self.network, self.config.data, images, batch=batch)
 
 
-def load(path: str | Path, device: str | Device | None = None) -> Run:
-    """Open a run directory.
+def _precision(config: Config, device: str | Device | None) -> str:
+    return "fp32" if select(device).backend is None else config.train.precision
+
+
+def load(path: str | Path, device: str | Device | None = None, precision: str | None = None) -> Run:
+    """Open a run directory; arguments as :class:`Run` takes them.
 
     Raises:
         InputError: there is no run at ``path``.
     """
-    run = Run(path, device)
+    run = Run(path, device, precision)
     if not run.config_file.is_file():
         raise InputError(f"{path}: not a run (no config.toml in it); give a directory that gzkern train wrote")
     return run

@@ -32,10 +32,11 @@ from .data.loading import describe_skipped
 from .data.sampling import chunk_length, example_images
 from .decision_tree import load_tree, locate_tree
 from .device import Device, select, set_threads
-from .errors import GzkernError, InputError
+from .errors import GzkernError, InputError, OutOfMemory
 from .evaluation import rmse
 from .feeding import CropFeed, ImageFeed
 from .files import write_atomically
+from .memory import largest_batch
 from .models.network import build_network
 from .nn.optimiser import Nesterov
 from .nn.schedule import learning_rate
@@ -182,7 +183,7 @@ class Trainer:
             window = _Window(self.optimiser, steps, first)
             saved_at = looked_at = time.monotonic()
             for step in range(first, self.steps):
-                steps.take(step)
+                self._take(steps, step)
                 bar.update(self.config.train.batch)
                 done = step + 1
                 validate = done % self.validation_steps == 0 or done == self.steps
@@ -207,6 +208,19 @@ class Trainer:
     def _images_of(self, start: int, stop: int) -> np.ndarray:
         train = self.config.train
         return example_images(train.seed, start, stop, len(self.train_rows), train.chunk, train.batch)
+
+    def _take(self, steps: Steps, step: int) -> None:
+        """A step; one that does not fit says which batch would."""
+        try:
+            steps.take(step)
+        except OutOfMemory as error:
+            backend = self.network.device.backend
+            own = sum(array.nbytes for array in (*self.network.parameters.values(), *self.optimiser.velocity.values()))
+            fits = largest_batch(self.config, backend.limits, backend.free_bytes() + own)
+            raise OutOfMemory(
+                f"a training step of train.batch = {self.config.train.batch}: {error}; "
+                + (f"about {fits} images fit" if fits else "no batch fits beside what is there")
+            ) from error
 
     def _steps(self, first: int, workers: int, augment_on: str) -> Steps:
         train, backend = self.config.train, self.network.device.backend

@@ -8,8 +8,10 @@ that the tests themselves would run.
 import re
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 
@@ -54,6 +56,13 @@ class ndarray:
 
     def view(self, dtype):
         return ndarray(self.held.view(dtype))
+
+    def set(self, values, stream=None):
+        assert type(values) is np.ndarray
+        assert values.flags.c_contiguous
+        assert (values.shape, values.dtype) == (self.shape, self.dtype)
+        assert not (Stream.current and Stream.current[-1].graph), "a copy while capturing"
+        self.held[...] = values
 
     def fill(self, value):
         assert value == 0, "anything else is a kernel of CuPy's own"
@@ -112,7 +121,12 @@ class Module:
             values = [argument.held if isinstance(argument, ndarray) else argument for argument in args]
             assert all(isinstance(value, np.ndarray | np.generic) for value in values)
             assert not any(isinstance(argument, np.ndarray) for argument in args), "an array of the host in a launch"
-            backend.get_function(self.file, name, self.tile)(grid, block, values, shared_mem)
+            call = partial(backend.get_function(self.file, name, self.tile), grid, block, values, shared_mem)
+            graph = Stream.current[-1].graph if Stream.current else None
+            if graph:
+                graph.calls.append(call)
+            else:
+                call()
 
         function.ptr = 0
         return function
@@ -133,17 +147,79 @@ ATTRIBUTES = (
 PRETENDED = {"MultiProcessorCount": 132, "MaxSharedMemoryPerBlockOptin": 227 << 10}
 
 
+class Stream:
+    """What is launched on it happens at once; while it is captured, at each launch of its graph."""
+
+    ptr = 0
+    current: ClassVar[list] = []
+
+    def __init__(self, non_blocking=False):
+        assert non_blocking, "a stream that waits for the default one"
+        self.graph = None
+
+    def __enter__(self):
+        Stream.current.append(self)
+        return self
+
+    def __exit__(self, *error):
+        Stream.current.pop()
+
+    def begin_capture(self):
+        assert self.graph is None
+        self.graph = Graph()
+        self.graph.streams.add(self)
+
+    def wait_event(self, event):
+        if event.graph is None:
+            return
+        if self.graph is None:  # joins the capture
+            self.graph = event.graph
+            self.graph.streams.add(self)
+        self.graph.streams.discard(event.stream)
+        self.graph.streams.add(self)
+
+    def end_capture(self):
+        graph, self.graph = self.graph, None
+        assert graph.streams == {self}, "a branch that does not come back"
+        return graph
+
+    def synchronize(self):
+        assert self.graph is None, "nobody can wait for what is captured"
+
+
+class Graph:
+    """Launches, and the streams that have something to say at the end of the capture."""
+
+    def __init__(self):
+        self.calls, self.streams = [], set()
+
+    def upload(self, stream):
+        assert stream.graph is None
+
+    def launch(self):
+        for call in self.calls:
+            call()
+
+
 class Event:
     """Time passes at the rate of the host's clock."""
 
-    def record(self):
+    seconds = graph = stream = None
+
+    def __init__(self, disable_timing=False):
+        self.timed = not disable_timing
+
+    def record(self, stream=None):
+        self.stream, self.graph = stream, stream and stream.graph
         self.seconds = time.perf_counter()
 
     def synchronize(self):
-        assert self.seconds
+        assert self.graph is None
 
 
 def get_elapsed_time(start, stop):
+    assert start.timed
+    assert stop.timed
     return 1e3 * (stop.seconds - start.seconds)
 
 
@@ -152,6 +228,7 @@ runtime = namespace(
     CUDARuntimeError=type("CUDARuntimeError", (RuntimeError,), {}),
     runtimeGetVersion=lambda: 13000,
     getDeviceCount=lambda: 1,
+    memGetInfo=lambda: (1 << 39, 1 << 40),
     getDeviceProperties=lambda number: {"name": b"a pretended GPU", "totalGlobalMem": 1 << 40},
     deviceGetAttribute=lambda attribute, number: PRETENDED.get(ATTRIBUTES[attribute], 1_000_000),
     **{f"cudaDevAttr{name}": number for number, name in enumerate(ATTRIBUTES)},
@@ -176,6 +253,10 @@ nvrtc = namespace(
     destroyProgram=lambda program: None,
 )
 function = namespace("cupy.cuda.function", Module=Module)
+memory = namespace("cupy.cuda.memory", OutOfMemoryError=type("OutOfMemoryError", (MemoryError,), {}))
+namespace("cupyx", empty_pinned=np.empty)
+namespace("cupyx.profiler", time_range=None)
+DEFAULT_STREAM = Stream(non_blocking=True)
 cuda = namespace(
     "cupy.cuda",
     runtime=runtime,
@@ -186,7 +267,10 @@ cuda = namespace(
     set_allocator=lambda allocator: None,
     Event=Event,
     get_elapsed_time=get_elapsed_time,
-    get_current_stream=lambda: SimpleNamespace(ptr=0),
+    get_current_stream=lambda: Stream.current[-1] if Stream.current else DEFAULT_STREAM,
+    Stream=Stream,
+    nvtx=SimpleNamespace(available=False),
+    memory=memory,
 )
 namespace("cupy", __version__="14", cuda=cuda, ndarray=ndarray, empty=empty, asarray=asarray, asnumpy=asnumpy)
 gzkern.cuda.device.driver_version = lambda: (13, 0)

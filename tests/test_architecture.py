@@ -23,7 +23,7 @@ PACKAGE = ROOT / "gzkern"
 # Upper layers first; a module may import from its own layer and from those below.
 LAYERS = [
     ("cli", "__main__"),
-    ("training", "evaluation", "info", "chosen"),
+    ("training", "evaluation", "info", "chosen", "memory"),
     ("prediction",),
     ("run",),
     ("steps",),
@@ -124,8 +124,8 @@ def stems(folder):
 
 OPERATIONS = sorted(stems("cpu") - {"workspace"})
 NOT_ON_THE_TAPE = {"nesterov", "finite", "progress"}
-FEEDING = {"warp", "take"}
-"""What feeds a step on a device; on the CPU gzkern.augment does."""
+KERNELS_ALONE = {"warp", "take", "widen"}
+"""What feeds a step on a device, as gzkern.augment does on the CPU, and what bfloat16 needs."""
 
 
 def test_one_name_an_operation():
@@ -139,7 +139,7 @@ def test_one_name_an_operation():
     assert operations <= bindings
     assert bindings - operations <= set(source.stems())
     assert stems("ops") == operations - NOT_ON_THE_TAPE
-    assert {operation_of(stem) for stem in source.stems()} == operations | FEEDING
+    assert {operation_of(stem) for stem in source.stems()} == operations | KERNELS_ALONE
     tests = {path.stem.removeprefix("test_") for path in (ROOT / "tests").glob("test_*.py")}
     elementwise = {"relu", "maxpool2d", "maxout", "mse", "finite", "progress"}  # a line or two each, proved together
     assert operations - elementwise <= tests

@@ -13,18 +13,20 @@ from ..errors import InputError
 from ..shapes import VIEWS
 
 
-def forward(crops: np.ndarray, extent: int) -> np.ndarray:
+def forward(crops: np.ndarray, extent: int, *, precision: str = "fp32") -> np.ndarray:
     """Gather the patches of ``extent``² pixels.
 
     Args:
         crops: (B, 2, T, T, 3), any float dtype in [0, 1], or uint8, which is scaled by 1/255 to float32.
         extent: side S of a patch, at most T.
+        precision: "fp32".
 
     Returns:
         (3, S, S, 16·B).
     """
     side = crops.shape[2] if crops.ndim == 5 else None
     check.shape("viewpoints", "crops", crops, (None, 2, side, side, 3))
+    check.only_fp32("viewpoints", precision)
     if not 1 <= extent <= crops.shape[2]:
         raise InputError(f"viewpoints: extent is {extent}, expected 1 to {crops.shape[2]}, the side of a crop")
     if crops.dtype == np.uint8:

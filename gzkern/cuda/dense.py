@@ -3,6 +3,10 @@
 Arrays are float32, codes uint8. Below the two operations stands one function a kernel, or a product kernel and the one
 that adds up its parts. ``kept`` is what their backward passes need of :func:`forward`: y by "relu", the code by
 "maxout", None by "linear"; ``scale`` that of the mask by which y was dropped, 1 without.
+
+In ``precision`` "tf32" and "fp32x3", which is three tf32 products with float32's error, products run on tensor cores
+where there are images enough and kernels for the sizes; all else is computed in fp32, which is as exact. "bf16" is for
+prediction: x, weight and y are uint16, the bits of bfloat16.
 """
 
 from __future__ import annotations
@@ -16,7 +20,23 @@ from .. import check
 from ..errors import InputError
 from ..mask import Mask
 from ..update import Update
-from . import nesterov
+from . import (
+    dense_backward_data_tensor,
+    dense_backward_weights_tensor,
+    dense_forward_tensor,
+    dense_tensor,
+    nesterov,
+)
+from .dense_common import (
+    LONGEST_CHAIN,
+    after,
+    empty,
+    outputs_of,
+    require_activation,
+    require_gradient,
+    require_precision,
+    sources,
+)
 from .launch import (
     Backend,
     Geometry,
@@ -28,7 +48,6 @@ from .launch import (
     elementwise,
     extents,
     number,
-    require_size,
     require_writable,
 )
 
@@ -73,6 +92,15 @@ BACKWARD_UPDATE_DATA = {
     "vectorised": Kernel("dense_backward_update", "dense_backward_update_data_vectorised"),
 }
 
+PRECISIONS = ("fp32", *dense_backward_data_tensor.KERNELS)
+"""Of both passes; the forward pass has bf16, too."""
+
+LEAST_IMAGES = 32
+"""From which on tensor cores pay: with fewer, a product waits for the weights alone."""
+
+MOST_FUSED = 64
+"""Images up to which fp32 moves the weights, while it sums up their gradient, sooner than tensor cores store it."""
+
 MOST_COLUMNS = 16
 """Images of which :func:`backward_update_data` adds up the gradients of x while it moves the weights."""
 
@@ -80,10 +108,7 @@ _FORWARD_TILE, _DATA_TILE, _WEIGHTS_TILE = (256, 16), (256, 16), (128, 64)  # al
 _UPDATE_TILE = (32, 128)  # of weights: inputs along x of the grid, outputs
 _THREADS = 128  # of a tile's block
 _BLOCKS = 512  # keep any GPU busy
-_LEAST_TERMS, _MOST_TERMS, _TERMS_AT_ONCE = 128, 4096, 16  # of a part of a sum; of a tile
-
-_ACTIVATIONS = {"linear": np.uint32(0), "relu": np.uint32(1), "maxout": np.uint32(2)}  # as in activation.cuh
-_KEPT = {"relu": "y", "maxout": "code"}
+_LEAST_TERMS, _TERMS_AT_ONCE = 128, 16  # of a part of a sum; of a tile
 
 
 def forward(
@@ -94,23 +119,32 @@ def forward(
     Args:
         x: (I, B).
         weight: (I, O).
-        bias: (O,).
+        bias: (O,), float32.
         activation: "linear", "relu" or "maxout".
         drop: the mask of y, not of a linear layer; what is dropped has code 0.
-        precision: of the product; what no kernel of it takes is computed in fp32, which is as exact.
+        precision: of the product. By "bf16" a linear layer's y is float32, and float32 arrays are computed in fp32.
 
     Returns:
-        y (O, B) and None, or for maxout y (O/2, B) and its uint8 code.
+        y (O, B) and None, or for maxout y (O/2, B) and its uint8 code, which bf16 leaves out.
 
     Raises:
         InputError: arrays that do not fit each other or the kernels; an odd O with maxout; a mask of a linear layer.
     """
-    backend_of("dense", x=x, weight=weight, bias=bias)
+    bf16 = precision == "bf16" and getattr(x, "dtype", None) == np.uint16
+    dtype = np.uint16 if bf16 else np.float32
+    backend_of("dense", {"x": dtype, "weight": dtype}, x=x, weight=weight, bias=bias)
     check.shape("dense", "x", x, (None, None))
     check.shape("dense", "weight", weight, (x.shape[0], None))
     check.shape("dense", "bias", bias, (weight.shape[1],))
-    _require_activation(activation, weight.shape[1])
-    return activate(product(x, weight), bias, activation, drop)
+    require_activation(activation, weight.shape[1])
+    if not bf16:
+        return activate(product(x, weight, precision=precision), bias, activation, drop)
+    if drop is not None:
+        raise InputError("dense: drop is given, expected None in bf16, which is for prediction")
+    partial = dense_forward_tensor.product(x, weight, precision)
+    if activation == "linear":
+        return activate(partial, bias)
+    return dense_forward_tensor.activate(partial, bias, activation), None
 
 
 def backward(
@@ -137,31 +171,39 @@ def backward(
         InputError: arrays that do not fit each other or the kernels.
     """
     kept = {"relu": y, "maxout": code}.get(activation)
-    backend = _require_gradient(gradient, kept, activation, x=x, weight=weight)
+    backend = require_gradient(gradient, kept, activation, x=x, weight=weight)
     check.shape("dense", "weight", weight, (x.shape[0], None))
-    after = kept, activation, 1.0 if drop is None else float(drop.scale)
-    dbias = backward_bias(gradient, *after)
+    require_precision(precision, PRECISIONS)
+    layer = kept, activation, 1.0 if drop is None else float(drop.scale)
+    dbias = backward_bias(gradient, *layer)
     if update is None:
-        dx = backward_data(weight, gradient, *after) if data else None
-        return dx, backward_weights(x, gradient, *after), dbias
+        dx = backward_data(weight, gradient, *layer, precision=precision) if data else None
+        return dx, backward_weights(x, gradient, *layer, precision=precision), dbias
     if data and not update.behind and x.shape[1] <= MOST_COLUMNS:
-        return backward_update_data(x, weight, gradient, update, *after), None, dbias
-    dx = backward_data(weight, gradient, *after) if data else None
+        return backward_update_data(x, weight, gradient, update, *layer), None, dbias
+    dx = backward_data(weight, gradient, *layer, precision=precision) if data else None
     with backend.aside() if update.behind else nullcontext():
-        backward_update(x, weight, gradient, update, *after)
+        backward_update(x, weight, gradient, update, *layer, precision=precision)
     return dx, None, dbias
 
 
-def product(x: Any, weight: Any, version: str | None = None) -> Any:
-    """Partial sums of weightᵀ·x as (parts, B, O), by "naive", "tiled", or "vectorised" where 4 divides O."""
+def product(x: Any, weight: Any, version: str | None = None, precision: str = "fp32") -> Any:
+    """Partial sums of weightᵀ·x as (parts, B, O).
+
+    By a ``version`` in fp32, "naive", "tiled", or "vectorised" where 4 divides O; without one by the fastest, in a
+    precision of PRECISIONS or "bf16".
+    """
     backend = backend_of("dense", x=x, weight=weight)
     check.shape("dense", "x", x, (None, None))
     check.shape("dense", "weight", weight, (x.shape[0], None))
     (inputs, B), outputs = x.shape, weight.shape[1]
+    require_precision(precision, (*PRECISIONS, "bf16"))
+    if version is None and _pays(precision, outputs, B):
+        return dense_forward_tensor.product(x, weight, precision)
     version = by_fours("dense", version, "outputs", outputs, "tiled")
     kernel = choose("dense", FORWARD, version)
     part, parts = _parts(inputs, outputs, B, _FORWARD_TILE)
-    partial = _empty(backend, "the partial sums", (parts, B, outputs))
+    partial = empty(backend, "the partial sums", (parts, B, outputs))
     sizes = extents(inputs, outputs, B, part)
     kernel(backend, _geometry(version, outputs, B, parts, _FORWARD_TILE), x, weight, partial, *sizes)
     return partial
@@ -172,7 +214,7 @@ def activate(partial: Any, bias: Any, activation: str = "linear", drop: Mask | N
     backend = backend_of("dense", partial=partial, bias=bias)
     check.shape("dense", "bias", bias, (None,))
     check.shape("dense", "partial", partial, (None, None, bias.shape[0]))
-    _require_activation(activation, bias.shape[0])
+    require_activation(activation, bias.shape[0])
     parts, B, outputs = partial.shape
     kernels, words = (ACTIVATE, ()) if drop is None else (ACTIVATE_AND_DROP, _dropout(backend, drop, activation))
     maxout = activation == "maxout"
@@ -191,16 +233,21 @@ def backward_data(
     activation: str = "linear",
     scale: float = 1.0,
     version: str | None = None,
+    precision: str = "fp32",
 ) -> Any:
-    """Dx (I, B), by "naive", "tiled", or "vectorised" where 4 divides O."""
-    backend = _require_gradient(gradient, kept, activation, weight=weight)
+    """Dx (I, B), by the versions of :func:`product`."""
+    backend = require_gradient(gradient, kept, activation, weight=weight)
     (inputs, outputs), B = weight.shape, gradient.shape[1]
+    require_precision(precision, PRECISIONS)
+    if version is None and _pays(precision, outputs, B):
+        partial = dense_backward_data_tensor.product(weight, gradient, kept, activation, scale, precision)
+        return _sum_of_data(backend, partial)
     version = by_fours("dense", version, "outputs", outputs, "tiled")
     kernel = choose("dense", BACKWARD_DATA, version)
     part, parts = _parts(outputs, inputs, B, _DATA_TILE)
-    partial = _empty(backend, "the partial sums", (parts, B, inputs))
-    arrays = weight, *_gradient(gradient, kept), partial
-    sizes = *extents(inputs, outputs, B, part), *_after(activation, scale)
+    partial = empty(backend, "the partial sums", (parts, B, inputs))
+    arrays = weight, *sources(gradient, kept), partial
+    sizes = *extents(inputs, outputs, B, part), *after(activation, scale)
     kernel(backend, _geometry(version, inputs, B, parts, _DATA_TILE), *arrays, *sizes)
     return _sum_of_data(backend, partial)
 
@@ -212,31 +259,36 @@ def backward_weights(
     activation: str = "linear",
     scale: float = 1.0,
     version: str | None = None,
+    precision: str = "fp32",
 ) -> Any:
-    """Dweight (I, O), by "naive", "tiled", or "vectorised" where 4 divides O."""
-    backend = _require_gradient(gradient, kept, activation, x=x)
-    (inputs, B), outputs = x.shape, _outputs(gradient, activation)
+    """Dweight (I, O), by the versions of :func:`product`."""
+    backend = require_gradient(gradient, kept, activation, x=x)
+    (inputs, B), outputs = x.shape, outputs_of(gradient, activation)
+    require_precision(precision, PRECISIONS)
+    if version is None and _pays(precision, outputs, B):
+        partial = dense_backward_weights_tensor.product(x, gradient, kept, activation, scale, precision)
+        return _sum_of_weights(backend, partial)
     version = by_fours("dense", version, "outputs", outputs, "tiled")
     kernel = choose("dense", BACKWARD_WEIGHTS, version)
     part, parts = _parts(B, outputs, inputs, _WEIGHTS_TILE)
-    partial = _empty(backend, "the gradient of weight", (parts, inputs, outputs))
-    arrays = x, *_gradient(gradient, kept), partial
-    sizes = *extents(inputs, outputs, B, part), *_after(activation, scale)
+    partial = empty(backend, "the gradient of weight", (parts, inputs, outputs))
+    arrays = x, *sources(gradient, kept), partial
+    sizes = *extents(inputs, outputs, B, part), *after(activation, scale)
     kernel(backend, _geometry(version, outputs, inputs, parts, _WEIGHTS_TILE), *arrays, *sizes)
-    return partial[0] if parts == 1 else _sum_of_weights(backend, partial)
+    return _sum_of_weights(backend, partial)
 
 
 def backward_bias(
     gradient: Any, kept: Any = None, activation: str = "linear", scale: float = 1.0, version: str | None = None
 ) -> Any:
     """Dbias (O,), by "naive" or "warp"."""
-    backend = _require_gradient(gradient, kept, activation)
-    outputs, B = _outputs(gradient, activation), gradient.shape[1]
+    backend = require_gradient(gradient, kept, activation)
+    outputs, B = outputs_of(gradient, activation), gradient.shape[1]
     version = version or "warp"
     kernel = choose("dense", BACKWARD_BIAS, version)
     dbias = backend.empty((outputs,))
     geometry = elementwise(outputs if version == "naive" else 32 * outputs)
-    kernel(backend, geometry, *_gradient(gradient, kept), dbias, *extents(outputs, B), *_after(activation, scale))
+    kernel(backend, geometry, *sources(gradient, kept), dbias, *extents(outputs, B), *after(activation, scale))
     return dbias
 
 
@@ -249,25 +301,28 @@ def backward_update(
     activation: str = "linear",
     scale: float = 1.0,
     version: str | None = None,
+    precision: str = "fp32",
 ) -> None:
-    """Weight and velocity moved by :func:`backward_weights`, by "naive", "tiled", or "vectorised" where 4 divides O.
+    """Weight and velocity moved by :func:`backward_weights`, by the versions of :func:`product`.
 
-    More images than one sum takes have their gradient stored, and then :mod:`gzkern.cuda.nesterov` moves.
+    More images than one sum takes, and more than MOST_FUSED on tensor cores, have their gradient stored, and then
+    :mod:`gzkern.cuda.nesterov` moves.
     """
     backend = _require_update(x, weight, gradient, update, kept, activation)
     (inputs, outputs), B = weight.shape, x.shape[1]
-    version = by_fours("dense", version, "outputs", outputs, "tiled")
-    kernel = choose("dense", BACKWARD_UPDATE, version)
-    if B > _MOST_TERMS:
-        dweight = backward_weights(x, gradient, kept, activation, scale)
+    stored = version is None and B > MOST_FUSED and _pays(precision, outputs, B)
+    if stored or B > LONGEST_CHAIN:
+        dweight = backward_weights(x, gradient, kept, activation, scale, precision=precision)
         how = update.rate, update.momentum, update.first_bad
         return nesterov.update(weight, update.velocity, dweight, *how)
+    version = by_fours("dense", version, "outputs", outputs, "tiled")
+    kernel = choose("dense", BACKWARD_UPDATE, version)
     naive = version == "naive"
     part, parts = _parts(outputs, inputs, 1, (_UPDATE_TILE[0], 1), at_once=_UPDATE_TILE[1])
-    arrays = x, *_gradient(gradient, kept), weight, update.velocity
+    arrays = x, *sources(gradient, kept), weight, update.velocity
     sizes = extents(inputs, outputs, B) if naive else extents(inputs, outputs, B, part)
     geometry = elementwise(weight.size) if naive else _update_geometry(inputs, parts)
-    kernel(backend, geometry, *arrays, *sizes, *_after(activation, scale), *_motion(backend, update))
+    kernel(backend, geometry, *arrays, *sizes, *after(activation, scale), *_motion(backend, update))
 
 
 def backward_update_data(
@@ -292,9 +347,9 @@ def backward_update_data(
     version = by_fours("dense", version, "outputs", outputs, "tiled")
     kernel = choose("dense", BACKWARD_UPDATE_DATA, version)
     part, parts = _parts(outputs, inputs, 1, (_UPDATE_TILE[0], 1), at_once=_UPDATE_TILE[1])
-    partial = _empty(backend, "the partial sums", (parts, B, inputs))
-    arrays = x, *_gradient(gradient, kept), weight, update.velocity, partial
-    sizes = *extents(inputs, outputs, B, part), *_after(activation, scale)
+    partial = empty(backend, "the partial sums", (parts, B, inputs))
+    arrays = x, *sources(gradient, kept), weight, update.velocity, partial
+    sizes = *extents(inputs, outputs, B, part), *after(activation, scale)
     blocks = Geometry((ceil_div(inputs, 256), parts), (256,))
     geometry = blocks if version == "naive" else _update_geometry(inputs, parts)
     kernel(backend, geometry, *arrays, *sizes, *_motion(backend, update))
@@ -310,56 +365,27 @@ def _sum_of_data(backend: Backend, partial: Any) -> Any:
 
 def _sum_of_weights(backend: Backend, partial: Any) -> Any:
     parts, *shape = partial.shape
+    if parts == 1:
+        return partial[0]
     dweight = backend.empty(tuple(shape))
     BACKWARD_WEIGHTS_SUM(backend, elementwise(dweight.size), partial, dweight, *extents(dweight.size, parts))
     return dweight
 
 
-def _require_activation(activation: str, outputs: int) -> None:
-    if activation not in _ACTIVATIONS:
-        raise InputError(f"dense: activation is {activation!r}, expected linear, relu or maxout")
-    if activation == "maxout" and outputs % 2:
-        raise InputError(f"dense: weight has {outputs} columns, expected an even number for maxout (two pieces a unit)")
-
-
-def _require_gradient(gradient: Any, kept: Any, activation: str, **inputs: Any) -> Backend:
-    """Check what a backward pass reads, ``inputs`` being x, weight, both or neither."""
-    _require_activation(activation, outputs=0)
-    arrays = {**inputs, "gradient": gradient}
-    if activation in _KEPT:
-        arrays[_KEPT[activation]] = kept
-    backend = backend_of("dense", {"code": np.uint8}, **arrays)
-    check.shape("dense", "gradient", gradient, (None, None))
-    shapes = {"x": (None, gradient.shape[1]), "weight": (None, _outputs(gradient, activation))}
-    for name, array in arrays.items():
-        check.shape("dense", name, array, shapes.get(name, gradient.shape))
-    return backend
+def _pays(precision: str, outputs: int, B: int) -> bool:
+    """Whether there are kernels of tensor cores for a training step's precision and sizes, and work for them."""
+    return precision in ("tf32", "fp32x3") and B >= LEAST_IMAGES and dense_tensor.takes(outputs, B, precision)
 
 
 def _require_update(x: Any, weight: Any, gradient: Any, update: Update, kept: Any, activation: str) -> Backend:
     """Check what :func:`backward_update` reads and moves."""
-    _require_gradient(gradient, kept, activation, x=x, weight=weight)
+    require_gradient(gradient, kept, activation, x=x, weight=weight)
     check.shape("dense", "weight", weight, (x.shape[0], None))
     check.shape("dense", "velocity", update.velocity, weight.shape)
     check.shape("dense", "first_bad", update.first_bad, (1,))
     require_writable("dense", weight=weight, velocity=update.velocity)
     arrays = {"weight": weight, "velocity": update.velocity, "first_bad": update.first_bad}
     return backend_of("dense", {"first_bad": np.int64}, **arrays)
-
-
-def _outputs(gradient: Any, activation: str) -> int:
-    """The rows of z."""
-    return gradient.shape[0] * (2 if activation == "maxout" else 1)
-
-
-def _gradient(gradient: Any, kept: Any) -> tuple[Any, Any]:
-    """The two arrays that kernels rebuild the gradient of z from; of a linear layer they read one alone."""
-    return gradient, gradient if kept is None else kept
-
-
-def _after(activation: str, scale: float) -> tuple[np.uint32, np.float32]:
-    """What followed z, as backward kernels take it: the activation, and the scale of what dropout kept."""
-    return _ACTIVATIONS[activation], np.float32(scale)
 
 
 def _dropout(backend: Backend, drop: Mask, activation: str) -> tuple[Any, ...]:
@@ -379,7 +405,7 @@ def _parts(
 ) -> tuple[int, int]:
     """Terms of a part, and parts, of each of rows × columns sums: enough blocks for a GPU, no long chain."""
     tiles = ceil_div(rows, tile[0]) * ceil_div(columns, tile[1])
-    part = min(max(ceil_div(terms * tiles, _BLOCKS), _LEAST_TERMS), _MOST_TERMS)
+    part = min(max(ceil_div(terms * tiles, _BLOCKS), _LEAST_TERMS), LONGEST_CHAIN)
     part = ceil_div(part, at_once) * at_once
     return part, max(ceil_div(terms, part), 1)
 
@@ -400,8 +426,3 @@ def _update_geometry(inputs: int, parts: int) -> Geometry:
     """Blocks of a tile's rows, with two tiles of weights and velocities in shared memory."""
     rows, columns = _UPDATE_TILE
     return Geometry((ceil_div(inputs, rows), parts), (rows * columns // 16,), 4 * rows * columns * 4)
-
-
-def _empty(backend: Backend, name: str, shape: tuple[int, ...]) -> Any:
-    require_size("dense", name, shape)
-    return backend.empty(shape)

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,16 @@ def require_activation(activation: str, outputs: int) -> None:
         raise InputError(f"dense: activation is {activation!r}, expected linear, relu or maxout")
     if activation == "maxout" and outputs % 2:
         raise InputError(f"dense: weight has {outputs} columns, expected an even number for maxout (two pieces a unit)")
+
+
+def require_precision(precision: str, offered: Iterable[str]) -> None:
+    """Refuse a precision that is not offered.
+
+    Raises:
+        InputError: names those that are.
+    """
+    if precision not in offered:
+        raise InputError(f"dense: precision is {precision!r}, expected {' or '.join(offered)}")
 
 
 def require_gradient(gradient: Any, kept: Any, activation: str, **inputs: Any) -> Backend:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ..errors import InputError
-from .dense_common import LONGEST_CHAIN
+from .dense_common import LONGEST_CHAIN, require_precision
 from .launch import Geometry, Kernel, Limits, ceil_div
 
 NEEDS = "multiples of 4 (bf16: 8) outputs and images"
@@ -46,8 +46,7 @@ def require(inputs: int, outputs: int, B: int, precision: str, offered: Iterable
     Raises:
         InputError: names what is.
     """
-    if precision not in offered:
-        raise InputError(f"dense: precision is {precision!r}, expected {' or '.join(offered)}")
+    require_precision(precision, offered)
     if not takes(outputs, B, precision):
         raise InputError(
             f"dense: {precision} takes {NEEDS}, got x {(inputs, B)} and weight {(inputs, outputs)}; take fp32"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import re
 import time
@@ -16,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import GzkernError, InputError
+from ..errors import GzkernError, InputError, OutOfMemory
 from . import nvrtc, source
 from .launch import Limits, Ring, Unit
 from .streams import CudaRing, capture
@@ -158,7 +159,7 @@ class Cuda:
         """A C-contiguous array of undefined values."""
         import cupy
 
-        with self._reporting("allocating"):
+        with self._reporting(f"an array of {math.prod(shape) * np.dtype(dtype).itemsize / 2**30:.1f} GiB"):
             return cupy.empty(shape, dtype)
 
     def asarray(self, array: np.ndarray) -> Any:
@@ -302,11 +303,17 @@ class Cuda:
     @contextmanager
     def _reporting(self, what: str) -> Iterator[None]:
         """Have this GPU be CuPy's current one, and name what it was doing when it fails."""
-        from cupy.cuda import Device, driver, runtime
+        from cupy.cuda import Device, driver, memory, runtime
 
         try:
             with Device(self._number):
                 yield
+        except memory.OutOfMemoryError as error:
+            free, whole = runtime.memGetInfo()
+            raise OutOfMemory(
+                f"GPU {self._number}: {what} does not fit: {free / 2**30:.1f} of its {whole / 2**30:.1f} GiB are free "
+                f"({_first_line(error)})"
+            ) from error
         except (driver.CUDADriverError, runtime.CUDARuntimeError) as error:
             raise GzkernError(f"GPU {self._number}: {what}: {_first_line(error)}") from error
 

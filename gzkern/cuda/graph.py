@@ -9,7 +9,7 @@ step to step, kernels read from arrays that outlive the step: :meth:`Recorder.ou
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import GzkernError
-from .launch import Backend, Geometry, Kernel
+from .launch import Backend, Geometry, Kernel, Limits
 
 PAGE = 256
 """Bytes that the address of an array in the arena is a multiple of, as one that a GPU allocates."""
@@ -256,3 +256,24 @@ class Program:
         arguments = tuple(self._array(a) if isinstance(a, Buffer) else a for a in launch.arguments)
         geometry = launch.geometry
         return lambda: function(geometry.grid, geometry.block, arguments, geometry.shared)
+
+
+class Blueprint:
+    """A device of which only the limits are known: what is recorded on it can be laid out, and not replayed."""
+
+    name = "a blueprint"
+
+    def __init__(self, limits: Limits):
+        self.limits = limits
+
+    def asarray(self, array: np.ndarray) -> np.ndarray:
+        """The array itself; one that nobody reads takes no memory."""
+        return array
+
+    def ring(self, slots: int, arrays: Mapping[str, tuple[tuple[int, ...], Any]]) -> SimpleNamespace:
+        """Arrays of the shapes of a ring's."""
+        return SimpleNamespace(arrays={name: np.empty((2 * slots, *s), dtype) for name, (s, dtype) in arrays.items()})
+
+    def outside(self, array: Any, name: str) -> Any:
+        """The array itself."""
+        return array

@@ -32,17 +32,18 @@ BACKWARD = {
 _IMAGES, _PIXELS, _THREADS = 16, 32, 256  # of a block of the tiled versions
 
 
-def forward(crops: Any, extent: int) -> Any:
+def forward(crops: Any, extent: int, *, precision: str = "fp32") -> Any:
     """Gather the patches of ``extent``² pixels.
 
     Args:
         crops: (B, 2, T, T, 3), float32 in [0, 1], or uint8, which is scaled by 1/255.
         extent: side S of a patch, at most T.
+        precision: of what reads the patches; "bf16" is given the bits of bfloat16, uint16.
 
     Returns:
-        (3, S, S, 16·B) float32.
+        (3, S, S, 16·B) float32, or uint16.
     """
-    return gather(crops, extent)
+    return gather(crops, extent, dtype=np.uint16 if precision == "bf16" else np.float32)
 
 
 def backward(gradient: Any, target: int) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,15 @@ from ..config import Config, DataConfig, ModelConfig
 from ..decision_tree import DecisionTree, load_tree
 from ..device import Device, require_precision, select
 from ..errors import InputError
+from ..mask import Mask
 from ..nn.initialisation import initial
 from ..nn.layers import Convolution, Dense, Parameter
 from ..ops.constraints import clip, constraints
+from ..ops.dropout import dropout
 from ..ops.mse import mse
 from ..ops.viewpoints import flatten, merge_views, viewpoints
 from ..shapes import VIEWS, patch_extent
+from .recorded_answers import RecordedAnswers
 
 _POOLED = (True, True, False, True)
 _CONV_STD = (0.01, 0.01, 0.01, 0.1)
@@ -83,15 +87,25 @@ class Network:
         drop: float = 0.0,
         seed_and_step: tuple[int, int] = (0, 0),
     ) -> Variable:
-        """Patches (3, S, S, 16·B) to answers (A, B); clipped in place of constrained during the warm-up."""
+        """Patches (3, S, S, 16·B) to answers (A, B); clipped in place of constrained during the warm-up.
+
+        By bf16 all but the last layer compute in bfloat16: it is small, and what it gives is the answer.
+        """
         x = patches
         for convolution in self.convolutions:
             x = convolution(tape, x, variables)
-        if self.view_dense:
-            x = self.view_dense(tape, flatten(tape, x), variables, drop, seed_and_step)
-        x = merge_views(tape, x)
-        for layer in self.dense:
-            x = layer(tape, x, variables, drop, seed_and_step)
+        layers = (*((self.view_dense,) if self.view_dense else ()), *self.dense)
+        masks = [Mask(drop, *seed_and_step, layer.index) if drop > 0 else None for layer in layers]
+        x = flatten(tape, x) if self.view_dense else merge_views(tape, x)
+        if masks[0]:
+            with tape.named(layers[0].name):
+                x = dropout(tape, x, masks[0])
+        for layer, mask in zip(layers, [*masks[1:], None], strict=True):  # each drops what the next one reads
+            if layer is self.dense[-1] and tape.precision == "bf16":
+                x = Variable(tape.device.widen.widen(x.value))
+            x = layer(tape, x, variables, mask)
+            if layer is self.view_dense:
+                x = merge_views(tape, x)
         with tape.named("constraints"):
             return constraints(tape, x, self.tree) if constrained else clip(tape, x)
 
@@ -105,10 +119,21 @@ class Network:
             InputError: the crops have another shape.
         """
         self._check_crops(crops)
-        tape = Tape(self.device, recording=False, precision=self.precision)
+        if self.device.backend is not None:
+            return self._recorded.of_crops(crops if crops.dtype == np.uint8 else crops.astype(np.float32, copy=False))
+        tape = Tape(self.device, recording=False)
         variables = {name: Variable(array) for name, array in self.parameters.items()}
         answers = self.answers(tape, self.patches(tape, self._pixels(crops)), variables).value
-        return np.ascontiguousarray(self.device.asnumpy(answers).T)
+        return np.ascontiguousarray(answers.T)
+
+    def predict_images(self, images: np.ndarray, matrices: np.ndarray) -> np.ndarray:
+        """Probabilities (B, A) float32 of the answers, from images that the device warps; not on the CPU.
+
+        Args:
+            images: (B, H, W, 3) uint8.
+            matrices: (B, 2, 2, 3) float64, as ``augment.geometry.crop_matrices`` gives them.
+        """
+        return self._recorded.of_images(images, matrices)
 
     def loss_and_gradients(
         self,
@@ -187,6 +212,10 @@ class Network:
         """Arrays by parameter name from the run-time order to that of the files."""
         return self._swap_merged(arrays, from_files=False)
 
+    @cached_property
+    def _recorded(self) -> RecordedAnswers:
+        return RecordedAnswers(self)
+
     def _set(self, arrays: Mapping[str, np.ndarray]) -> None:
         """In place where there are parameters already: a recorded step knows them by their place."""
         for name, array in arrays.items():
@@ -194,6 +223,7 @@ class Network:
                 self.device.write(self.parameters[name], array)
             else:
                 self.parameters[name] = self.device.asarray(array)
+        self.__dict__.pop("_recorded", None)  # may hold rounded weights
 
     def _swap_merged(self, arrays: Mapping[str, np.ndarray], *, from_files: bool) -> dict[str, np.ndarray]:
         """Rows of the merged layer between (view, feature), as in files, and (feature, view)."""
@@ -240,11 +270,14 @@ def _dense_layers(model: ModelConfig, inputs: int, answers: int) -> tuple[Dense,
     return (*layers, Dense(f"dense{number}", inputs, answers, "linear", 0.01, 0.1, number))
 
 
-def empty_network(config: Config, device: str | Device | None = None) -> Network:
-    """:func:`build_network` without parameters, for weights that are to be loaded."""
-    chosen = select(device)
-    require_precision(chosen, config.train.precision)
-    return Network(config.model, config.data, load_tree(config.data.tree), chosen, config.train.precision)
+def empty_network(config: Config, device: str | Device | None = None, precision: str | None = None) -> Network:
+    """:func:`build_network` without parameters, for weights that are to be loaded.
+
+    ``precision`` may be another than that of the training: "bf16" predicts, and trains nothing.
+    """
+    chosen, precision = select(device), precision or config.train.precision
+    require_precision(chosen, precision)
+    return Network(config.model, config.data, load_tree(config.data.tree), chosen, precision)
 
 
 def build_network(config: Config, device: str | Device | None = None) -> Network:

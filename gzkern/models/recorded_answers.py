@@ -11,21 +11,22 @@ import numpy as np
 from ..autograd.tape import Tape, Variable
 from ..bfloat16 import to_bfloat16
 from ..cuda.graph import Program, Recorder
+from ..cuda.launch import ceil_div
 from ..device import Device
 
 if TYPE_CHECKING:
     from .network import Network
 
 _MOST_PROGRAMS = 4  # each has an arena
+_BFLOAT16_BATCH = 8  # images that its kernels load at once
 
 
 @dataclass(frozen=True)
 class _Recorded:
-    """A program, the arrays that it reads, and how many images it takes."""
+    """A program, and the arrays that it reads."""
 
     program: Program
     inputs: dict[str, Any]
-    batch: int
 
 
 class RecordedAnswers:
@@ -37,15 +38,15 @@ class RecordedAnswers:
 
     def __init__(self, network: Network):
         self._network = network
-        self._programs: OrderedDict[tuple[Any, ...], _Recorded] = OrderedDict()
+        self._programs: OrderedDict[tuple[int, tuple[Any, ...]], _Recorded] = OrderedDict()
         self._weights = {name: self._as_read(name, array) for name, array in network.parameters.items()}
 
     def of_crops(self, crops: np.ndarray) -> np.ndarray:
-        """Crops (B, 2, T, T, 3), uint8 or float32 in [0, 1], to answers (A, B)."""
+        """Crops (B, 2, T, T, 3), uint8 or float32 in [0, 1], to answers (B, A)."""
         return self._answers({"crops": crops})
 
     def of_images(self, images: np.ndarray, matrices: np.ndarray) -> np.ndarray:
-        """Images (B, H, W, 3) uint8 and their matrices (B, 2, 2, 3), as ``augment.geometry`` makes them, to (A, B)."""
+        """Images (B, H, W, 3) uint8 and their matrices (B, 2, 2, 3), as ``augment.geometry`` makes them, to (B, A)."""
         return self._answers({"images": images, "matrices": np.ascontiguousarray(matrices, np.float64)})
 
     def record(self, shapes: dict[str, tuple[tuple[int, ...], Any]]) -> tuple[Recorder, dict[str, Any], Any]:
@@ -67,33 +68,37 @@ class RecordedAnswers:
         for name, array in arrays.items():
             backend.write(recorded.inputs[name][:batch], array)
         recorded.program.play()
-        return backend.asnumpy(recorded.program.outputs["answers"])[:, :batch]
+        return np.ascontiguousarray(backend.asnumpy(recorded.program.outputs["answers"])[:, :batch].T)
 
     def _program(self, batch: int, arrays: dict[str, np.ndarray]) -> _Recorded:
-        kind = tuple((name, array.shape[1:], array.dtype) for name, array in arrays.items())
-        fitting = [key for key in self._programs if key[1:] == kind and batch <= key[0] < 2 * batch]
-        key = min(fitting, default=(batch, *kind))
+        kind = tuple((name, array.shape[1:], array.dtype.str) for name, array in arrays.items())
+        batch = ceil_div(batch, _BFLOAT16_BATCH) * _BFLOAT16_BATCH if self._network.precision == "bf16" else batch
+        fitting = [key for key in self._programs if key[1] == kind and batch <= key[0] < 2 * batch]
+        key = min(fitting, default=(batch, kind))
         if key not in self._programs:
             if len(self._programs) == _MOST_PROGRAMS:
                 self._programs.popitem(last=False)
-            recorder, inputs, answers = self.record({name: (a.shape, a.dtype) for name, a in arrays.items()})
-            self._programs[key] = _Recorded(Program(recorder, {"answers": answers}), inputs, batch)
+            recorder, inputs, answers = self.record({n: ((batch, *a.shape[1:]), a.dtype) for n, a in arrays.items()})
+            self._programs[key] = _Recorded(Program(recorder, {"answers": answers}), inputs)
         self._programs.move_to_end(key)
         return self._programs[key]
 
     def _warped(self, tape: Tape, images: Any, matrices: Any) -> Variable:
         """Patches of images as they are: no shift of colour."""
         B = images.shape[0]
+        dtype = np.uint16 if tape.precision == "bf16" else np.float32
         network, device = self._network, tape.device
         with tape.named("warp"):
             indices = device.asarray(np.arange(B).reshape(1, B))
             shifts, step = device.asarray(np.zeros((1, B, 3), np.float32)), device.asarray(np.zeros(1, np.int64))
             matrices = matrices.reshape(1, *matrices.shape)
-            return Variable(device.warp.patches(images, indices, matrices, shifts, step, network.target, network.patch))
+            tables = indices, matrices, shifts, step
+            return Variable(device.warp.patches(images, *tables, network.target, network.patch, dtype))
 
     def _as_read(self, name: str, array: Any) -> Any:
         """A parameter as the products read it: by bf16, weights are rounded once."""
-        if self._network.precision != "bf16" or not name.endswith(".weight"):
+        last = f"{self._network.dense[-1].name}.weight"
+        if self._network.precision != "bf16" or not name.endswith(".weight") or name == last:
             return array
         backend = self._network.device.backend
         return backend.asarray(to_bfloat16(backend.asnumpy(array)))

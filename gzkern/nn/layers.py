@@ -9,7 +9,6 @@ from ..autograd.tape import Tape, Variable
 from ..mask import Mask
 from ..ops.conv2d import conv2d
 from ..ops.dense import dense
-from ..ops.dropout import dropout
 from ..shapes import Conv2dSizes, conv2d_macs, conv_extent, dense_macs, pool_extent
 
 
@@ -81,7 +80,7 @@ class Convolution:
 
 @dataclass(frozen=True)
 class Dense:
-    """Dropout of the inputs, dense product, then "maxout" (two pieces a unit), "relu" or "linear"."""
+    """Dense product, then "maxout" (two pieces a unit), "relu" or "linear", then dropout for the layer that follows."""
 
     name: str
     inputs: int
@@ -89,7 +88,7 @@ class Dense:
     activation: str
     std: float
     bias: float
-    index: int  # of the dense layers, for the dropout mask
+    index: int  # of the dense layers: its inputs' dropout mask
 
     @property
     def outputs(self) -> int:
@@ -113,12 +112,9 @@ class Dense:
         tape: Tape,
         x: Variable,
         parameters: Mapping[str, Variable],
-        drop: float = 0.0,
-        seed_and_step: tuple[int, int] = (0, 0),
+        drop: Mask | None = None,
     ) -> Variable:
-        """x (inputs, B) to (units, B); ``drop``: probability to drop an input, by the mask of seed and step."""
+        """x (inputs, B) to (units, B), elements of which ``drop`` drops."""
         weight, bias = parameters[f"{self.name}.weight"], parameters[f"{self.name}.bias"]
         with tape.named(self.name):
-            if drop > 0:
-                x = dropout(tape, x, Mask(drop, *seed_and_step, self.index))
-            return dense(tape, x, weight, bias, activation=self.activation)
+            return dense(tape, x, weight, bias, activation=self.activation, drop=drop)

@@ -23,7 +23,7 @@ class Nesterov:
         weights: by name.
         velocity: by name, of the shapes of the weights.
         step: (1,) int64, the number of the next update.
-        rate: (1,) float32.
+        rate: (1,), of the weights' dtype.
         total: (1,) float64, the sum of the losses since :meth:`take_total`.
         first_bad: (1,) int64, −1 while every loss was finite.
     """
@@ -34,7 +34,7 @@ class Nesterov:
         self.weights = weights
         self.velocity = {name: device.asarray(np.zeros(w.shape, w.dtype)) for name, w in weights.items()}
         self.step = device.asarray(np.zeros(1, np.int64))
-        self.rate = device.asarray(np.zeros(1, np.float32))
+        self.rate = device.asarray(np.zeros(1, next(iter(weights.values())).dtype))
         self.total = device.asarray(np.zeros(1, np.float64))
         self.first_bad = device.asarray(np.full(1, -1, np.int64))
         self._written_rate = 0.0

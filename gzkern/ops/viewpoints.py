@@ -9,10 +9,10 @@ from ..shapes import VIEWS
 
 
 def viewpoints(tape: Tape, crops: Variable, extent: int) -> Variable:
-    """Crops (B, 2, T, T, 3) to patches (3, S, S, 16·B), S = ``extent``."""
+    """Crops (B, 2, T, T, 3) to patches (3, S, S, 16·B), S = ``extent``; in bfloat16 on a tape of that precision."""
     op = tape.device.viewpoints
     target = crops.value.shape[2]
-    patches = op.forward(crops.value, extent)
+    patches = op.forward(crops.value, extent, precision=tape.precision)
     return tape.record(patches, (crops,), lambda gradient: (op.backward(gradient, target),))
 
 
