@@ -158,3 +158,17 @@ def test_seeds_are_numbers(seeds, capsys):
     with pytest.raises(SystemExit):
         precision_curves.main(["--data", "x", "--out", "y", "--seeds", seeds])
     assert "expected whole numbers" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "device", [pytest.param("emulated", marks=pytest.mark.gxx), pytest.param("cuda", marks=pytest.mark.gpu)]
+)
+@pytest.mark.parametrize(("name", "bound"), [("fp32", 1e-5), ("tf32", 20 * TF32_UNIT), ("fp32x3", 1e-5)])
+def test_the_kernels_err_by_no_more_than_their_precision(device, name, bound):
+    """Layers of 16 filters, which the kernels of tensor cores take; where decisions are followed."""
+    config = small_config("model.filters=[16, 16, 16, 16]", "model.units=[16]", "train.batch=2")
+    network = build_network(precision.in_precision(config, select(device), name), device)
+    rows = {row["array"]: row for row in precision.errors(network, config, *example_batch(config))}
+    assert all(rows[array]["norm_same_decisions"] < bound for array in network.parameters)
+    assert (rows["conv1.weight"]["norm_same_decisions"] > 1e-5) == (name == "tf32")
