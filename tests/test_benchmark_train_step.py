@@ -1,16 +1,25 @@
 """The benchmark of the training step: its settings, engines that fail alone, the README's tables."""
 
+import dataclasses
 import json
+import os
+import subprocess
+import sys
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
+import tomli_w
+from small import small_config
 
 from benchmarks import train_step, train_table
 from benchmarks.engines import PREDICT, STEP, Engine, Job, Process
 from benchmarks.match import Measured, take_turns
 from benchmarks.peaks import Peaks, peaks_of
 from gzkern.config import load_config
+
+TESTS = Path(__file__).parent
 
 
 class Pretended(Engine):
@@ -103,6 +112,31 @@ def test_samples_on_a_gpu_are_as_many_passes_as_last():
     engine = Ticking(None)
     assert engine.sample(STEP) == pytest.approx(0.3)
     assert engine.calls == 5 + 5 + 4  # to warm up, to count, and ⌈1 / 0.3⌉
+
+
+@pytest.mark.gxx
+def test_a_step_on_a_pretended_gpu(tmp_path):
+    """Ours is recorded and replayed, looked at launch by launch, and predicts what float64 does."""
+    out, config = tmp_path / "rows.json", tmp_path / "small.toml"
+    config.write_text(tomli_w.dumps(dataclasses.asdict(small_config())))
+    small = ("--config", config, "--precision", "tf32", "--batch", "1", "--predict-batch", "1", "--repeats", "1")
+    script = TESTS / "run_train_step_on_pretended_gpu.py"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(TESTS.parent), str(TESTS)))}
+    done = subprocess.run(
+        [sys.executable, script, *small, "--json", out], env=environment, capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    document = json.loads(out.read_text())
+    assert [(row["name"], row["engine"], row["failed"]) for row in document["rows"]] == [
+        (what, engine, None) for what in (STEP, PREDICT) for engine in ("gzkern", "gzkern eager", "gzkern other update")
+    ]
+    assert all(row["ms"] > 0 and row["peak_mib"] == 3 and row["floor_ms"] > 0 for row in document["rows"])
+    assert "of float64's" in document["rows"][3]["verified"]
+    assert document["gpu"] == "a pretended GPU"
+    operations = [launch["operation"] for launch in document["launches"] if launch["name"] == STEP]
+    assert operations[0] == "viewpoints"
+    assert operations[-1] == "update"
+    assert {"conv1", "dense1 backward", "mse"} <= set(operations)
 
 
 def test_settings_begin_with_steps_and_bf16_only_predicts():
