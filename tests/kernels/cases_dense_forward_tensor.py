@@ -96,4 +96,5 @@ def cases():
                 call=partial(dense_forward_tensor.activate, activation=activation),
                 check=partial(check_activated, activation=activation),
                 quick=outputs == 40,
+                shared=True,  # as far as the file tells
             )
