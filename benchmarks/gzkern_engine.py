@@ -132,7 +132,7 @@ class Gzkern(Engine):
 
     def _record_prediction(self) -> Program:
         """What ``Network.predict`` replays."""
-        recorded = RecordedAnswers(self._network)._program(len(self._crops), {"crops": self._crops})
+        recorded = RecordedAnswers(self._network).prepare(len(self._crops), {"crops": self._crops})
         self._home.write(recorded.inputs["crops"][: len(self._crops)], self._crops)
         return recorded.program
 

@@ -11,7 +11,17 @@ from . import __version__
 
 _PACKAGES = ("numpy", "numba", "llvmlite", "pillow", "safetensors")
 
-BIT_EXACT = ("machine", "processor", "device", "device_facts", "precision", "threads", "python", "packages")
+BIT_EXACT = (
+    "machine",
+    "processor",
+    "device",
+    "device_facts",
+    "precision",
+    "augment_on",
+    "threads",
+    "python",
+    "packages",
+)
 """The entries whose change may change the bits of a resumed run; any number of workers gives the same."""
 
 

@@ -20,6 +20,7 @@ from .steps import record
 
 _SIDE = 424  # pixels of a published image
 _FINEST = 8  # images: batches are sought in multiples of it
+_FAR = 128  # enough to see how the need grows
 _GUESSES = 12
 
 
@@ -101,8 +102,8 @@ def largest(needed: Callable[[int], int], available: int) -> int:
         except InputError:  # an array would have too many elements
             return math.inf
 
-    first, second = bytes_of(_FINEST), bytes_of(2 * _FINEST)
-    each = max((second - first) / _FINEST, 1.0)
+    first, second = bytes_of(_FINEST), bytes_of(_FAR)
+    each = max((second - first) / (_FAR - _FINEST), 1.0) if second < math.inf else 1.0
     best, barred, batch, need = 0, math.inf, _FINEST, first
     for _ in range(_GUESSES):
         if need <= available:
@@ -111,7 +112,7 @@ def largest(needed: Callable[[int], int], available: int) -> int:
             barred = min(barred, batch)
         guess = batch + (available - need) / each
         if need == math.inf or guess >= barred:
-            guess = (best + barred) / 2
+            guess = math.sqrt(best * barred)
         before, batch = batch, math.floor(guess / _FINEST) * _FINEST
         if batch in (0, before, best):
             break

@@ -155,8 +155,8 @@ class Trainer:
                 "choose another --out"
             )
         for key in environment.BIT_EXACT:
-            if before and before.get(key) != facts[key]:
-                self.say(f"{key} was {before.get(key)}, is {facts[key]}: the last bits may differ from one run")
+            if key in before and before[key] != facts[key]:
+                self.say(f"{key} was {before[key]}, is {facts[key]}: the last bits may differ from one run")
         for leftover in self.run.checkpoint_folder.glob(".*.partial"):  # of a process that was killed
             leftover.unlink()
         found = checkpoint.list_checkpoints(self.run.checkpoint_folder)

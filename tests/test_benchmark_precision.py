@@ -1,6 +1,7 @@
 """The evidence on precision: how the stand-in for tf32 rounds, whose decisions are followed, what is written."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -151,6 +152,23 @@ def test_curves_are_trained_once_and_read_again(tmp_path, demo_pack, small_file)
     fp32 = [row["valid_rmse"] for row in document["rows"] if row["precision"] == "fp32"]
     assert fp32 != [row["valid_rmse"] for row in first]
     assert "not tensor cores" in document["tf32"]
+
+
+def test_a_row_has_the_training_since_the_last_validation():
+    lines = [(16, 4.0, None), (32, 2.0, 0.3), (48, 16.0, 0.2)]
+    run = SimpleNamespace(metrics=[dict(zip(("examples", "loss", "valid_rmse"), line, strict=True)) for line in lines])
+    rows = list(precision_curves.curve(run, "tf32", 7))
+    assert [(row["examples"], row["train_rmse"], row["valid_rmse"]) for row in rows] == [
+        (32, 3**0.5, 0.3),
+        (48, 4, 0.2),
+    ]
+
+
+def test_curves_are_drawn(tmp_path):
+    pytest.importorskip("matplotlib", exc_type=ImportError)
+    row = {"precision": "tf32", "seed": 0, "examples": 16, "train_rmse": 0.2, "valid_rmse": 0.3}
+    precision_curves.draw([row, {**row, "examples": 32}], "title", str(tmp_path / "curves.png"))
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize("seeds", ["x", "1,", "-1"])

@@ -2,8 +2,6 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from small import small_config
 
 from gzkern.autograd.tape import Tape
@@ -153,35 +151,6 @@ def test_a_recording_runs_nothing_and_checks_as_ever():
         recorder.asnumpy(pooled)
     with pytest.raises(GzkernError, match="cannot become"):
         x.reshape(7)
-
-
-@st.composite
-def lists(draw):
-    """Launches over blocks of random sizes, each using a few."""
-    blocks = [Block(size, "") for size in draw(st.lists(st.integers(0, 3000), min_size=1, max_size=12))]
-    uses = draw(st.lists(st.tuples(st.sets(st.sampled_from(blocks), min_size=1), st.booleans()), max_size=12))
-    geometry = Geometry((1,), (1,))
-    return [
-        Launch("", Kernel("", ""), geometry, tuple(Buffer(None, b, (b.nbytes,), np.uint8) for b in used), aside)
-        for used, aside in uses
-    ]
-
-
-@given(lists())
-def test_nothing_that_is_in_use_at_once_overlaps(launches):
-    places = lay_out(launches)
-    assert {place.block for place in places} == {block for launch in launches for block in launch.blocks()}
-    for place in places:
-        assert place.offset % 256 == 0
-        assert place.end <= arena_bytes(places)
-        used = [index for index, launch in enumerate(launches) if place.block in launch.blocks()]
-        assert place.first <= min(used)
-        assert place.last >= max(used)
-        beside = any(launch.aside and place.block in launch.blocks() for launch in launches)
-        assert not beside or place.last >= len(launches) - 1
-        for other in places:
-            if other is not place and place.first <= other.last and other.first <= place.last:
-                assert place.end <= other.offset or other.end <= place.offset
 
 
 def test_memory_serves_one_after_the_other():

@@ -132,3 +132,15 @@ def test_warmup_of_a_device_that_is_not_here(monkeypatch, capsys):
     monkeypatch.setattr(device, "missing", lambda: "no NVIDIA driver is loaded")
     assert main(["warmup", "--device", "cuda"]) == 2
     assert "no NVIDIA driver is loaded, or use --device cpu" in capsys.readouterr().err
+
+
+def test_the_memory_of_a_step(capsys):
+    assert main(["info", "--memory", "--json", "--config", "laptop", "--batch", "32"]) == 0
+    memory = json.loads(capsys.readouterr().out)
+    assert memory["total"] == sum(memory[name] for name in ("weights", "velocities", "rings", "arena"))
+    assert memory["weights"] == 4 * 1_258_597
+    assert memory["arena"] == max(p["offset"] + -(-p["bytes"] // 256) * 256 for p in memory["places"])
+    assert main(["info", "--memory", "--config", "laptop", "--batch", "32"]) == 0
+    out = capsys.readouterr().out
+    assert "a training step of 32 images in fp32" in out
+    assert len(out.splitlines()) == 8 + len(memory["places"])

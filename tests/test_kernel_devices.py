@@ -1,18 +1,29 @@
 """Training, evaluation and prediction on the devices that run the kernels, beside the CPU's."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
-from small import small_config
+from small import SMALL, small_config
 
+from gzkern.augment.geometry import crop_matrices
+from gzkern.augment.parameters import identity
+from gzkern.augment.warp import warp_reference
 from gzkern.autograd.tape import Tape, Variable
 from gzkern.device import select
-from gzkern.models.network import build_network
+from gzkern.errors import OutOfMemory
+from gzkern.models.network import build_network, empty_network
+from gzkern.prediction import predict_images
 
 KERNEL_DEVICES = [
     pytest.param("emulated", marks=pytest.mark.gxx),
     pytest.param("cuda", marks=pytest.mark.gpu),
 ]
 SHORT = ("train.examples=24", "train.batch=4", "train.validate_every=12", "train.chunk=8", "train.warmup_examples=8")
+
+
+WIDE = ("model.filters=[8, 8, 8, 8]", "model.units=[16, 8]")  # as bfloat16 wants it
 
 
 def reference(config):
@@ -99,3 +110,70 @@ def test_saliency_the_gradient_of_the_crops(device):
         gradients.append(network.device.asnumpy(pixels.gradient))
     assert np.abs(gradients[0]).max() > 0
     assert np.linalg.norm(gradients[1] - gradients[0]) <= 1e-4 * np.linalg.norm(gradients[0])
+
+
+@pytest.mark.parametrize("device", KERNEL_DEVICES)
+@pytest.mark.parametrize(("precision", "most"), [("fp32", 2e-6), ("tf32", 2e-3), ("fp32x3", 2e-6), ("bf16", 3e-2)])
+def test_answers_in_each_precision(device, precision, most):
+    """Of crops, of images of two sizes that the device warps, and of a batch that is filled up; against float64."""
+    rng = np.random.default_rng(2)
+    images = [rng.integers(0, 256, (*size, 3), np.uint8) for size in ((230, 210), (207, 300), (230, 210))]
+    config = small_config(*WIDE)
+    exact, network = reference(config), empty_network(config, device, precision)
+    network.load_state({name: array.astype(np.float32) for name, array in exact.state().items()})
+    matrices = [crop_matrices(identity(1), image.shape[:2], 69, 3.0)[0] for image in images]
+    crops = np.stack([warp_reference(*pair, 69) for pair in zip(images, matrices, strict=True)])
+    wanted = exact.predict(crops)
+    got = network.predict(crops)
+    assert got.shape == wanted.shape
+    assert got.flags.c_contiguous
+    assert np.abs(got - wanted).max() <= most
+    assert np.abs(network.predict(crops[:2]) - wanted[:2]).max() <= most  # by the program for three
+    assert np.abs(predict_images(network, config.data, images) - wanted).max() <= most
+
+
+@pytest.mark.parametrize("device", KERNEL_DEVICES)
+def test_new_weights_answer_anew(device):
+    """A recorded pass in bfloat16 holds rounded weights: not those of before."""
+    config = small_config(*WIDE)
+    crops = np.random.default_rng(0).random((8, 2, 69, 69, 3), np.float32)
+    network = empty_network(config, device, "bf16")
+    answers = []
+    for seed in (1, 2):
+        network.load_state(build_network(small_config(*WIDE, f"train.seed={seed}"), "cpu").state())
+        answers.append(network.predict(crops))
+    assert np.abs(answers[0] - answers[1]).max() > 1e-2
+
+
+@pytest.mark.gxx
+def test_training_and_prediction_without_numba(demo_pack, demo_folder, tmp_path):
+    """As on a machine with a GPU and little else: images are warped by the device."""
+    blocked = "import sys; sys.modules.update(dict.fromkeys(['numba', 'llvmlite', 'scipy'])); "
+    command = blocked + "from gzkern.cli import main; sys.exit(main(sys.argv[1:]))"
+    settings = [part for setting in (*SMALL, *SHORT) for part in ("--set", setting)]
+    run, out = str(tmp_path / "run"), tmp_path / "answers.csv"
+    image = str(min((demo_folder / "images_training_rev1").glob("*.jpg")))
+    for arguments in (
+        ["train", "--data", str(demo_pack), "--out", run, "--config", "laptop", *settings],
+        ["evaluate", run, "--data", str(demo_pack)],
+        ["predict", run, image, "--out", str(out)],
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", command, *arguments, "--device", "emulated"], capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+    assert len(out.read_text().splitlines()) == 2
+
+
+@pytest.mark.gxx
+def test_a_batch_that_does_not_fit_says_which_would(demo_pack, tmp_path, monkeypatch):
+    from gzkern.emulator import backend
+    from gzkern.training import train
+
+    def empty(shape, dtype=np.float32):
+        raise OutOfMemory("an array of 9.9 GiB does not fit")
+
+    monkeypatch.setattr(backend, "empty", empty)
+    monkeypatch.setattr(backend, "free_bytes", lambda: 2**28)
+    with pytest.raises(OutOfMemory, match=r"train\.batch = 4: an array of 9\.9 GiB .*; about \d{3} images fit"):
+        train(small_config(*SHORT), demo_pack, tmp_path / "run", device="emulated", progress=False)

@@ -68,6 +68,9 @@ class Buffer:
             raise GzkernError(f"an array of shape {self.shape} cannot become {extents}")
         return Buffer(self.recorder, self.block, extents, self.dtype, self.offset)
 
+    def __len__(self) -> int:
+        return self.shape[0]
+
     def __getitem__(self, index: int) -> Buffer:
         inner = self.shape[1:]
         bytes_each = math.prod(inner) * self.dtype.itemsize

@@ -22,7 +22,7 @@ _BFLOAT16_BATCH = 8  # images that its kernels load at once
 
 
 @dataclass(frozen=True)
-class _Recorded:
+class RecordedPass:
     """A program, and the arrays that it reads."""
 
     program: Program
@@ -38,7 +38,7 @@ class RecordedAnswers:
 
     def __init__(self, network: Network):
         self._network = network
-        self._programs: OrderedDict[tuple[int, tuple[Any, ...]], _Recorded] = OrderedDict()
+        self._programs: OrderedDict[tuple[int, tuple[Any, ...]], RecordedPass] = OrderedDict()
         self._weights = {name: self._as_read(name, array) for name, array in network.parameters.items()}
 
     def of_crops(self, crops: np.ndarray) -> np.ndarray:
@@ -64,13 +64,14 @@ class RecordedAnswers:
     def _answers(self, arrays: dict[str, np.ndarray]) -> np.ndarray:
         batch = len(next(iter(arrays.values())))
         backend = self._network.device.backend
-        recorded = self._program(batch, arrays)
+        recorded = self.prepare(batch, arrays)
         for name, array in arrays.items():
             backend.write(recorded.inputs[name][:batch], array)
         recorded.program.play()
         return np.ascontiguousarray(backend.asnumpy(recorded.program.outputs["answers"])[:, :batch].T)
 
-    def _program(self, batch: int, arrays: dict[str, np.ndarray]) -> _Recorded:
+    def prepare(self, batch: int, arrays: dict[str, np.ndarray]) -> RecordedPass:
+        """The pass for so many images, whose shapes and dtypes are those of ``arrays``; recorded if need be."""
         kind = tuple((name, array.shape[1:], array.dtype.str) for name, array in arrays.items())
         batch = ceil_div(batch, _BFLOAT16_BATCH) * _BFLOAT16_BATCH if self._network.precision == "bf16" else batch
         fitting = [key for key in self._programs if key[1] == kind and batch <= key[0] < 2 * batch]
@@ -79,7 +80,7 @@ class RecordedAnswers:
             if len(self._programs) == _MOST_PROGRAMS:
                 self._programs.popitem(last=False)
             recorder, inputs, answers = self.record({n: ((batch, *a.shape[1:]), a.dtype) for n, a in arrays.items()})
-            self._programs[key] = _Recorded(Program(recorder, {"answers": answers}), inputs)
+            self._programs[key] = RecordedPass(Program(recorder, {"answers": answers}), inputs)
         self._programs.move_to_end(key)
         return self._programs[key]
 
