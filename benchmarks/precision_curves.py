@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from benchmarks import command
@@ -46,31 +47,37 @@ def main(arguments: list[str] | None = None) -> int:
     if options.json:
         write_json(options.json, rows, facts)
     if options.png:
-        draw(rows, facts.get("tf32", options.device), options.png)
+        draw(rows, f"cpu; tf32: {CAVEAT}" if options.device == "cpu" else options.device, options.png)
     return 0
 
 
 def curve(run: Run, precision: str, seed: int) -> Iterator[dict[str, Any]]:
-    """A row a validation."""
+    """A row a validation: its RMSE, and that of the training examples since the one before, dropped out."""
+    losses: list[float] = []
     for line in run.metrics:
+        losses.append(line["loss"])
         if line["valid_rmse"] is not None:
-            yield {"precision": precision, "seed": seed, "examples": line["examples"], "valid_rmse": line["valid_rmse"]}
+            scores = {"train_rmse": fmean(losses) ** 0.5, "valid_rmse": line["valid_rmse"]}
+            yield {"precision": precision, "seed": seed, "examples": line["examples"], **scores}
+            losses = []
 
 
 def draw(rows: Sequence[dict[str, Any]], title: str, path: str) -> None:
-    """Write a PNG: a line a run, a colour a precision."""
+    """Write a PNG: a panel for training and one for validation, a line a run, a colour a precision."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.subplots()
-    axes.set(title=title, xlabel="training examples", ylabel="validation RMSE")
-    axes.title.set_fontsize(9)
-    axes.grid(color="0.9")
-    for precision, seed in dict.fromkeys((row["precision"], row["seed"]) for row in rows):
-        line = [row for row in rows if (row["precision"], row["seed"]) == (precision, seed)]
-        points = [row["examples"] for row in line], [row["valid_rmse"] for row in line]
-        axes.plot(*points, "o-", color=_COLOURS[precision], ms=3, lw=1, alpha=0.9, label=f"{precision}, seed {seed}")
-    axes.legend(fontsize=8)
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    panels = figure.subplots(1, 2, sharex=True, sharey=True)
+    figure.suptitle(title, fontsize=9)
+    for axes, score, what in zip(panels, ("train_rmse", "valid_rmse"), ("training", "validation"), strict=True):
+        axes.set(title=what, xlabel="thousand examples")
+        axes.grid(color="0.9")
+        for precision, seed in dict.fromkeys((row["precision"], row["seed"]) for row in rows):
+            line = [row for row in rows if (row["precision"], row["seed"]) == (precision, seed)]
+            points = [row["examples"] / 1000 for row in line], [row[score] for row in line]
+            axes.plot(*points, color=_COLOURS[precision], lw=1, label=f"{precision}, seed {seed}")
+    panels[0].set_ylabel("RMSE")
+    panels[1].legend(fontsize=8)
     figure.savefig(path, dpi=110)
 
 

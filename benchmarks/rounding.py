@@ -15,7 +15,7 @@ import numpy as np
 from gzkern.cpu import conv2d, dense
 from gzkern.device import Device
 
-CAVEAT = "cpu: operands rounded as the kernels round them; sums in float32; not tensor cores"
+CAVEAT = "operands rounded as the kernels round them; sums in float32; not tensor cores"
 
 
 class RoundingDevice(Device):
