@@ -188,6 +188,11 @@ def look(launch: LaunchTrace, gpu: Gpu) -> Launch:
     return Launch(launch, code, model.predict(launch, code, gpu))
 
 
+def extents(sizes: Sequence[int]) -> str:
+    """Of a grid or a block, in words."""
+    return "×".join(map(str, sizes))
+
+
 def lines_of(access: Access) -> str:
     """The lines that lead to an access, each file named once in a row; without those that only wrap an instruction."""
     shown = [PurePath(line).name for line in access.where]
@@ -264,7 +269,7 @@ def _print_version(version: Version, launches: list[Launch], gpu: Gpu) -> None:
         tile = f"<{', '.join(map(str, trace.kernel.tile))}>" if trace.kernel.tile else ""
         print(f"\n{trace.kernel.name}{tile}")
         print(
-            f"  {_extents(geometry.grid)} blocks of {_extents(geometry.block)} threads, {geometry.shared} bytes of "
+            f"  {extents(geometry.grid)} blocks of {extents(geometry.block)} threads, {geometry.shared} bytes of "
             f"dynamic shared memory; {trace.blocks} blocks traced, {trace.barriers / trace.blocks:.0f} barriers a block"
         )
         if code and prediction:
@@ -363,10 +368,6 @@ def _loop(code: Code) -> str:
     share = f"{loop.arithmetic / loop.instructions:.0%} arithmetic"
     ratio = f", {loop.arithmetic / loads:.1f} a load" if loads else ""
     return f"{loop.instructions} instructions ({mix}), {share}{ratio}; one warp alone needs {loop.stall} cycles a turn"
-
-
-def _extents(extents: Sequence[int]) -> str:
-    return "×".join(map(str, extents))
 
 
 def _row(launch: Launch) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import defaultdict
 from dataclasses import dataclass
 
 from benchmarks.disassembly import Code
@@ -128,10 +129,21 @@ def predict(trace: LaunchTrace, code: Code, gpu: Gpu) -> Prediction:
     cycles["L2 to multiprocessors"] = moved / _L2_BYTES_A_CYCLE + _ENDS
     microseconds = {name: value / gpu.clock_mhz for name, value in cycles.items()}
     microseconds["tensor cores"] = (busiest * tensor_cycles + _ENDS) / gpu.tensor_clock_mhz if products else 0.0
-    microseconds["DRAM"] = _array_bytes(trace) / gpu.memory_gb_s / 1e3 + _ENDS / gpu.clock_mhz
+    microseconds["DRAM"] = array_bytes(trace) / gpu.memory_gb_s / 1e3 + _ENDS / gpu.clock_mhz
     balance = grid / busiest / gpu.multiprocessors
     limit = " and ".join(name for name, blocks in allowed.items() if blocks == resident)
     return Prediction(resident, limit, busiest, balance, microseconds)
+
+
+def array_bytes(trace: LaunchTrace) -> int:
+    """That a launch moves at least: each array once, twice if it is read and written; of a part, what is touched."""
+    touched: dict[tuple[int, bool], float] = defaultdict(float)
+    for access in trace.accesses:
+        if access.argument is not None:
+            for stores in {"store": (True,), "atomic": (False, True)}.get(access.kind, (False,)):
+                touched[access.argument, stores] += access.cost * 32 / trace.blocks
+    grid = math.prod(trace.geometry.grid)
+    return round(sum(min(trace.array_bytes(argument), grid * each) for (argument, _), each in touched.items()))
 
 
 def _tensor(trace: LaunchTrace, gpu: Gpu) -> tuple[float, float, float]:
@@ -183,10 +195,3 @@ def _l2_sectors(trace: LaunchTrace, shared: int, resident: int, gpu: Gpu) -> flo
     if trace.loaded_sectors / trace.blocks * 32 <= room:
         loads = trace.loaded_sectors
     return (loads + trace.total("cost", "global", "store", "atomic")) / trace.blocks
-
-
-def _array_bytes(trace: LaunchTrace) -> int:
-    """Each array once, and twice if it is both read and written."""
-    uses = {(access.argument, access.kind == "store") for access in trace.accesses if access.space == "global"}
-    uses |= {(access.argument, True) for access in trace.accesses if access.kind == "atomic"}
-    return sum(trace.array_bytes(argument) for argument, _ in uses if argument is not None)

@@ -118,6 +118,13 @@ def test_memory_of_a_copy():
     assert found.microseconds["DRAM"] == pytest.approx(2 * (4 << 20) / 3350e3 + 1500 / 1980)
 
 
+def test_memory_of_a_part_is_what_is_touched():
+    """Of an array of 4 MB, 256 blocks load 32 sectors each; the array is no bound from 4096 blocks on."""
+    load = Access(("x.cu:1",), "global", 0, "load", 4, 8, 256, 1024, 32, 32)
+    assert [model.array_bytes(launch(grid, 0, [load])) for grid in (256, 4096, 5000)] == [1 << 18, 4 << 20, 4 << 20]
+    assert model.array_bytes(launch(256, 0, [load, load, replace(load, kind="atomic")])) == 4 * (1 << 18)
+
+
 def test_products_of_matrices():
     found = model.predict(launch(132, 0, calls={"mma.sync m16n8k8": 32 * 1000, "ldmatrix": 32}), code(), GPU)
     assert found.microseconds["tensor cores"] == pytest.approx((1000 / 0.62 + 1500) / 1830)
