@@ -226,6 +226,9 @@ class Trainer:
         train, backend = self.config.train, self.network.device.backend
         if augment_on == "device":
             images, labels = self.dataset.images, self.labels
+            self.say(
+                f"copying {len(images):,} images to device {self.network.device.name}, {images.nbytes / 1e9:.1f} GB"
+            )
             feed = ImageFeed(backend, self.network, images, labels, self._images_of, self.config, self.steps)
             return RecordedSteps(self.network, self.optimiser, train, feed)
         pool = BatchPool(

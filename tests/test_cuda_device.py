@@ -330,3 +330,13 @@ def test_a_real_gpu():
     facts = device.describe(0)
     assert facts["memory_bytes"] > 2**30
     assert facts["peak_fp32_tflops"] > 1
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("shape", [(7, 13, 11), (1, 5000), (3,), (), (40, 30), (0, 9)])
+def test_large_arrays_are_copied_by_pieces(shape, monkeypatch):
+    from gzkern.cuda import device
+
+    monkeypatch.setattr(device, "_PIECE", 1000)
+    array = np.asarray(np.random.default_rng(0).random(shape, np.float32))
+    np.testing.assert_array_equal(device.backend().asnumpy(device.backend().asarray(array)), array)

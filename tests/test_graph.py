@@ -109,6 +109,27 @@ def test_a_step_reads_nothing_that_it_did_not_write():
     assert np.isfinite(states[1]["total"]).all()
 
 
+@pytest.mark.gxx
+def test_what_goes_aside_may_come_at_any_time_after_its_place():
+    """As early as it may, in the order of the list, and as late: what shares memory with it too soon would show."""
+    early, late = (Run("emulated") for _ in range(2))
+    programs = [
+        Program(record(r.network, r.optimiser, r.config.train, r.feed, True, behind=True)) for r in (early, late)
+    ]
+    calls = list(zip(programs[1].launches, programs[1].calls, strict=True))
+    delayed = [call for launch, call in calls if not launch.aside] + [call for launch, call in calls if launch.aside]
+    assert delayed != programs[1].calls
+    for step in range(3):
+        for run in (early, late):
+            run.optimiser.set_rate(0.01)
+            run.feed.provide(step)
+        programs[0].play()
+        for call in delayed:
+            call()
+    states = early.state(), late.state()
+    assert all(array.tobytes() == states[1][name].tobytes() for name, array in states[0].items())
+
+
 @pytest.mark.parametrize("device", KERNEL_DEVICES)
 def test_a_step_that_is_not_finite_changes_nothing_from_then_on(device):
     run = Run(device)

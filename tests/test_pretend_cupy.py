@@ -32,7 +32,10 @@ def assert_all_pass(done):
 
 
 def test_network_training_and_operations():
-    files = ("test_golden_run.py", "test_kernel_devices.py", "kernels/test_operations.py", "kernels/test_philox.py")
+    files = (
+        *("test_golden_run.py", "test_kernel_devices.py", "test_graph.py", "test_cuda_device.py"),
+        *("kernels/test_operations.py", "kernels/test_philox.py"),
+    )
     assert_all_pass(run("-v", "-m", "gpu", *(str(TESTS / file) for file in files)))
 
 

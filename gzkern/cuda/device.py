@@ -23,6 +23,7 @@ from .launch import Limits, Ring, Unit
 from .streams import CudaRing, capture
 
 _NO_DEVICE = 100  # cudaErrorNoDevice
+_PIECE = 2**26  # bytes of an array that are copied to a GPU at once
 
 
 def missing() -> str | None:
@@ -163,11 +164,17 @@ class Cuda:
             return cupy.empty(shape, dtype)
 
     def asarray(self, array: np.ndarray) -> Any:
-        """A NumPy array as CuPy's."""
+        """A NumPy array as CuPy's; a large one by pieces, since CuPy copies the whole to page-locked memory first."""
         import cupy
 
-        with self._reporting("copying to the GPU"):
-            return cupy.asarray(array)
+        rows = max(_PIECE // max(array[:1].nbytes, 1), 1) if array.ndim else 1
+        if array.nbytes <= _PIECE or len(array) <= rows:
+            with self._reporting("copying to the GPU"):
+                return cupy.asarray(array)
+        whole = self.empty(array.shape, array.dtype)
+        for first in range(0, len(array), rows):
+            self.write(whole[first : first + rows], array[first : first + rows])
+        return whole
 
     def write(self, array: Any, values: np.ndarray) -> None:
         """Write values of the host into an array, in order with launches."""
