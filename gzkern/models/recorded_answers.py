@@ -13,6 +13,7 @@ from ..bfloat16 import to_bfloat16
 from ..cuda.graph import Program, Recorder
 from ..cuda.launch import ceil_div
 from ..device import Device
+from ..errors import OutOfMemory
 
 if TYPE_CHECKING:
     from .network import Network
@@ -79,8 +80,13 @@ class RecordedAnswers:
         if key not in self._programs:
             if len(self._programs) == _MOST_PROGRAMS:
                 self._programs.popitem(last=False)
-            recorder, inputs, answers = self.record({n: ((batch, *a.shape[1:]), a.dtype) for n, a in arrays.items()})
-            self._programs[key] = RecordedPass(Program(recorder, {"answers": answers}), inputs)
+            try:
+                recorder, inputs, answers = self.record(
+                    {n: ((batch, *a.shape[1:]), a.dtype) for n, a in arrays.items()}
+                )
+                self._programs[key] = RecordedPass(Program(recorder, {"answers": answers}), inputs)
+            except OutOfMemory as error:
+                raise OutOfMemory(f"a pass of {batch} images: {error}; take a smaller batch") from error
         self._programs.move_to_end(key)
         return self._programs[key]
 
