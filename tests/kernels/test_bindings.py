@@ -165,9 +165,11 @@ ROWS = [
     ),
     Row(
         progress.advance,
-        {"loss": floats(), "total": np.zeros(1), "step": np.zeros(1, np.int64)},
-        wrong={"loss": [(1,)], "total": [(2,), ()], "step": [(2,), ()]},
-        batch={"total": None, "step": None},
+        {"step": np.zeros(1, np.int64)},
+        {"loss": floats(), "total": np.zeros(1)},
+        wrong={"step": [(2,), ()]},
+        refused=[({"loss": floats(1)}, "loss has shape"), ({"total": np.zeros(2)}, "total has shape")],
+        batch={"step": None},
     ),
     Row(
         nesterov.step,
