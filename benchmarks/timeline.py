@@ -237,6 +237,7 @@ def _total(timeline: Timeline) -> dict[str, Any]:
         "taken": timeline.taken,
         "launches": len(timeline.bars),
         "aside": sum(bar.aside for bar in timeline.bars),
+        "moved_mb": round(sum(bar.bytes or 0 for bar in timeline.bars) / 1e6) or None,
         "at_least_us": round(timeline.at_least, 1),
         "at_most_us": round(timeline.at_most, 1),
         "step_us": timeline.step_us,
