@@ -143,7 +143,7 @@ def test_a_step_is_predicted(tmp_path, capsys):
     assert timeline.main(["--config", "laptop", "--batch", "2", "--blocks", "1", "--json", str(out)]) == 0
     assert "Times are PREDICTED on H100 SXM, not measured" in capsys.readouterr().out
     document = json.loads(out.read_text())
-    assert all(row["us"] > 0.5 and row["bytes"] > 0 for row in document["rows"])
+    assert all(row["us"] > 0.5 for row in document["rows"])
     behind, fused = document["totals"]
     assert (behind["update"], behind["taken"], fused["update"], fused["taken"]) == ("behind", True, "fused", False)
     assert fused["at_least_us"] == fused["at_most_us"] > fused["floor_us"]
