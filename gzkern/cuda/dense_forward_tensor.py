@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .. import check
+from ..errors import InputError
 from .dense_common import empty, require_activation
 from .dense_tensor import LONG, images_of_a_block, kernels, lines_of_sums, plan, require
 from .launch import Geometry, Kernel, backend_of, ceil_div, extents
@@ -52,12 +53,20 @@ def product(x: Any, weight: Any, precision: str = "tf32", images: int | None = N
 
 
 def activate(partial: Any, bias: Any, activation: str) -> Any:
-    """y as bfloat16 from the partial sums (parts, B, O): (O, B) by "relu", (O/2, B) by "maxout"; B a multiple of 4."""
+    """y as bfloat16 from the partial sums (parts, B, O): (O, B) by "relu", (O/2, B) by "maxout".
+
+    Raises:
+        InputError: arrays that do not fit each other; B not a multiple of 4; another activation, an odd O by "maxout".
+    """
     backend = backend_of("dense", partial=partial, bias=bias)
     check.shape("dense", "bias", bias, (None,))
     check.shape("dense", "partial", partial, (None, None, bias.shape[0]))
     require_activation(activation, bias.shape[0])
+    if activation not in ACTIVATE:
+        raise InputError(f"dense: activation is {activation!r}, expected relu or maxout: a linear y stays float32")
     parts, B, outputs = partial.shape
+    if B % 4:
+        raise InputError(f"dense: partial has {B} images, expected a multiple of 4, stored at once as bfloat16")
     y = backend.empty((outputs // 2 if activation == "maxout" else outputs, B), np.uint16)
     threads = 4, 16  # each four images of a row
     geometry = Geometry((ceil_div(len(y), threads[1]), ceil_div(B, 4 * threads[0])), threads)

@@ -119,3 +119,7 @@ def test_what_is_refused():
         dense.forward(*narrow, bias, precision="tf32")
     with pytest.raises(InputError, match=r"tf32 takes .*got x \(8, 5\) and weight \(8, 36\); take fp32"):
         dense_forward_tensor.product(x[:, :5].copy(), weight)
+    with pytest.raises(InputError, match="partial has 6 images, expected a multiple of 4"):
+        dense_forward_tensor.activate(normal(2, 6, 36), bias, "relu")
+    with pytest.raises(InputError, match="activation is 'linear', expected relu or maxout"):
+        dense_forward_tensor.activate(normal(2, 8, 36), bias, "linear")
