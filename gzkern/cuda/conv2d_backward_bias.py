@@ -4,26 +4,31 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..shapes import Conv2dSizes
-from .conv2d_common import FORMS, placed, require_gradient
-from .launch import Geometry, Kernel, ceil_div, choose, elementwise, extents
+from ..shapes import Conv2dSizes, pool_extent
+from .conv2d_common import FORMS, chosen, placed, require_gradient
+from .launch import Geometry, Kernel, ceil_div, elementwise, extents
 
 VERSIONS = {
     "naive": Kernel("conv2d_backward_bias", "conv2d_backward_bias_naive"),
     "warp": Kernel("conv2d_backward_bias", "conv2d_backward_bias_warp"),
+    "vectorised": Kernel("conv2d_backward_bias", "conv2d_backward_bias_vectorised"),
 }
 """From slow to fast."""
 
 _THREADS = 128
+_MOST_IMAGES = 2**19  # of "vectorised", whose lanes add up N / 128 of them one after the other
 
 
-def backward_bias(gradient: Any, kept: Any, form: str, sizes: Conv2dSizes, version: str = "warp") -> Any:
-    """dbias (K, P, Q) from the gradient of y and what its form keeps."""
+def backward_bias(gradient: Any, kept: Any, form: str, sizes: Conv2dSizes, version: str | None = None) -> Any:
+    """dbias (K, P, Q) from the gradient of y and what its form keeps; ``version`` None: the fastest that fits."""
     backend = require_gradient(sizes, form, gradient, kept)
-    kernel = choose("conv2d", VERSIONS, version)
+    fits = {"naive": True, "warp": True, "vectorised": sizes.N % 4 == 0 and sizes.N <= _MOST_IMAGES}
+    version = chosen(version, fits, "vectorised takes a multiple of 4 images, at most 2^19")
     K, P, Q, N = sizes.K, sizes.P, sizes.Q, sizes.N
     dbias = backend.empty((K, P, Q))
-    warps = _THREADS // 32
-    geometry = elementwise(dbias.size) if version == "naive" else Geometry((ceil_div(dbias.size, warps),), (_THREADS,))
-    kernel(backend, geometry, gradient, placed(kept, gradient), dbias, *extents(N, K, P, Q), FORMS[form])
+    pooled = version == "vectorised" and form == "pool"
+    sums = K * pool_extent(P) * pool_extent(Q) if pooled else dbias.size
+    warps = Geometry((ceil_div(sums, _THREADS // 32),), (_THREADS,))
+    geometry = elementwise(sums) if version == "naive" else warps
+    VERSIONS[version](backend, geometry, gradient, placed(kept, gradient), dbias, *extents(N, K, P, Q), FORMS[form])
     return dbias

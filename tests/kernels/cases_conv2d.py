@@ -49,7 +49,7 @@ def layer(shape, draw=normal):
 def aligned(shape, name):
     """Whether a vectorised version takes it: multiples of 4 images and, where filters are read by fours, of filters."""
     _, _, _, N, _, _, K = shape
-    return N % 4 == 0 and (name == "weights" or K % 4 == 0)
+    return N % 4 == 0 and (name in ("weights", "bias") or K % 4 == 0)
 
 
 def flags(form):
