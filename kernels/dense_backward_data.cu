@@ -140,11 +140,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, 5)
   multiply_tiles<true>(weight, {gradient, kept, activation, B, scale}, partial, I, O, B, part);
 }
 
-extern "C" __global__ void dense_backward_data_sum(const float* __restrict__ partial, float* __restrict__ dx,
-                                                   unsigned I, unsigned B, unsigned parts) {
+extern "C" __global__ void __launch_bounds__(GROUP* GROUPS)
+    dense_backward_data_sum(const float* __restrict__ partial, float* __restrict__ dx, unsigned I, unsigned B,
+                            unsigned parts) {
   const unsigned i = blockIdx.x * blockDim.y + threadIdx.y, b = (blockIdx.y * blockDim.x + threadIdx.x) * 4;
-  if (i >= I || b >= B) return;
   float sums[4][1] = {};
   add_parts(partial, parts, B, I, i, b, sums);
+  if (threadIdx.z > 0 || i >= I || b >= B) return;
   store_columns(dx + i * B + b, make_float4(sums[0][0], sums[1][0], sums[2][0], sums[3][0]), b, B);
 }

@@ -15,8 +15,8 @@
 // Threads    naive: one an element of partial, o innermost, parts along y.
 //            tiled, vectorised: a block has 256 o × 16 b of one part, a thread 4 o × 8 b of them; grid (o, b, part).
 //            A weight is read once for every 16 b.
-//            activation kernels: one four b of a row of y, which share a drawing of dropout where 4 divides B; blocks
-//            as in include/dense_parts.cuh; grid (row, b).
+//            activation kernels: a thread of each group four b of a row of y, which share a drawing of dropout where
+//            4 divides B; blocks as in include/dense_parts.cuh; grid (row, b).
 // NaN, ties  NaN in either piece becomes y, with code 0. Pieces that tie are both in the code.
 // Versions   naive        every thread reads the whole of its column of weights and of x
 //            tiled        16 rows of both in shared memory, copied while the 16 before are multiplied
@@ -154,11 +154,11 @@ __device__ __forceinline__ void activate(const float* __restrict__ partial, cons
                                          unsigned B, unsigned parts, const Mask& mask) {
   constexpr unsigned PIECES = ACTIVATION == MAXOUT ? 2 : 1;
   const unsigned unit = blockIdx.x * blockDim.y + threadIdx.y, b = (blockIdx.y * blockDim.x + threadIdx.x) * 4;
-  if (unit >= O / PIECES || b >= B) return;
   const unsigned o = unit * PIECES, index = unit * B + b;
 
   float z[4][PIECES] = {};
   add_parts(partial, parts, B, O, o, b, z);
+  if (threadIdx.z > 0 || unit >= O / PIECES || b >= B) return;
   const float4 multipliers4 = mask.from(index);
   const float multipliers[4] = {multipliers4.x, multipliers4.y, multipliers4.z, multipliers4.w};
   float values[4];
@@ -187,35 +187,35 @@ __device__ __forceinline__ void activate(const float* __restrict__ partial, cons
   }
 }
 
-extern "C" __global__ void dense_forward_linear(const float* __restrict__ partial, const float* __restrict__ bias,
-                                                float* __restrict__ y, unsigned O, unsigned B, unsigned parts) {
+extern "C" __global__ void __launch_bounds__(GROUP* GROUPS)
+    dense_forward_linear(const float* __restrict__ partial, const float* __restrict__ bias, float* __restrict__ y,
+                         unsigned O, unsigned B, unsigned parts) {
   activate<LINEAR>(partial, bias, y, nullptr, O, B, parts, Everything());
 }
 
-extern "C" __global__ void dense_forward_relu(const float* __restrict__ partial, const float* __restrict__ bias,
-                                              float* __restrict__ y, unsigned O, unsigned B, unsigned parts) {
+extern "C" __global__ void __launch_bounds__(GROUP* GROUPS)
+    dense_forward_relu(const float* __restrict__ partial, const float* __restrict__ bias, float* __restrict__ y,
+                       unsigned O, unsigned B, unsigned parts) {
   activate<RELU>(partial, bias, y, nullptr, O, B, parts, Everything());
 }
 
-extern "C" __global__ void dense_forward_relu_dropout(const float* __restrict__ partial, const float* __restrict__ bias,
-                                                      float* __restrict__ y, unsigned O, unsigned B, unsigned parts,
-                                                      unsigned key_low, unsigned key_high, unsigned layer,
-                                                      const long long* __restrict__ step, unsigned threshold,
-                                                      float scale) {
+extern "C" __global__ void __launch_bounds__(GROUP* GROUPS)
+    dense_forward_relu_dropout(const float* __restrict__ partial, const float* __restrict__ bias, float* __restrict__ y,
+                               unsigned O, unsigned B, unsigned parts, unsigned key_low, unsigned key_high,
+                               unsigned layer, const long long* __restrict__ step, unsigned threshold, float scale) {
   activate<RELU>(partial, bias, y, nullptr, O, B, parts, Dropout{key_low, key_high, layer, step, threshold, scale});
 }
 
-extern "C" __global__ void dense_forward_maxout(const float* __restrict__ partial, const float* __restrict__ bias,
-                                                float* __restrict__ y, unsigned char* __restrict__ code, unsigned O,
-                                                unsigned B, unsigned parts) {
+extern "C" __global__ void __launch_bounds__(GROUP* GROUPS)
+    dense_forward_maxout(const float* __restrict__ partial, const float* __restrict__ bias, float* __restrict__ y,
+                         unsigned char* __restrict__ code, unsigned O, unsigned B, unsigned parts) {
   activate<MAXOUT>(partial, bias, y, code, O, B, parts, Everything());
 }
 
-extern "C" __global__ void dense_forward_maxout_dropout(const float* __restrict__ partial,
-                                                        const float* __restrict__ bias, float* __restrict__ y,
-                                                        unsigned char* __restrict__ code, unsigned O, unsigned B,
-                                                        unsigned parts, unsigned key_low, unsigned key_high,
-                                                        unsigned layer, const long long* __restrict__ step,
-                                                        unsigned threshold, float scale) {
+extern "C" __global__ void __launch_bounds__(GROUP* GROUPS)
+    dense_forward_maxout_dropout(const float* __restrict__ partial, const float* __restrict__ bias,
+                                 float* __restrict__ y, unsigned char* __restrict__ code, unsigned O, unsigned B,
+                                 unsigned parts, unsigned key_low, unsigned key_high, unsigned layer,
+                                 const long long* __restrict__ step, unsigned threshold, float scale) {
   activate<MAXOUT>(partial, bias, y, code, O, B, parts, Dropout{key_low, key_high, layer, step, threshold, scale});
 }

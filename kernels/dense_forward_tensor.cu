@@ -9,7 +9,7 @@
 // Arrays     x (I, B); weight (I, O); bias (O,); partial (parts, B, O); y (O, B), by maxout (O/2, B). O and B multiples of
 //            4. bf16: x, weight and y are bfloat16, O and B multiples of 8.
 // Threads    a block has 256 o × 64 or 128 b of one part, see include/dense_tensor.cuh; grid (o, b, part). A weight is
-//            read once for all the b of a block. Activation: one four b of a row of y, see
+//            read once for all the b of a block. Activation: a thread of each group four b of a row of y, see
 //            include/dense_parts.cuh; grid (row, b).
 // NaN        passes; by fp32x3 an infinity may give NaN, as it is taken apart.
 // Versions   tf32     operands rounded to tf32 where they are loaded, float32 sums
@@ -88,17 +88,16 @@ extern "C" __global__ void __launch_bounds__(THREADS)
   product<BF16, 128>(x, weight, partial, I, O, B, part);
 }
 
-// Four columns b of a row of y a thread, in blocks as in include/dense_parts.cuh.
 template <Activation ACTIVATION>
 __device__ __forceinline__ void activate(const float* __restrict__ partial, const float* __restrict__ bias,
                                          unsigned short* __restrict__ y, unsigned O, unsigned B, unsigned parts) {
   constexpr unsigned PIECES = ACTIVATION == MAXOUT ? 2 : 1;
   const unsigned unit = blockIdx.x * blockDim.y + threadIdx.y, b = (blockIdx.y * blockDim.x + threadIdx.x) * 4;
-  if (unit >= O / PIECES || b >= B) return;
   const unsigned o = unit * PIECES;
 
   float z[4][PIECES] = {};
   add_parts(partial, parts, B, O, o, b, z);
+  if (threadIdx.z > 0 || unit >= O / PIECES || b >= B) return;
   unsigned values[4];
 #pragma unroll
   for (unsigned k = 0; k < 4; ++k) {
@@ -112,14 +111,14 @@ __device__ __forceinline__ void activate(const float* __restrict__ partial, cons
   *reinterpret_cast<uint2*>(y + unit * B + b) = make_uint2(values[0] | values[1] << 16, values[2] | values[3] << 16);
 }
 
-extern "C" __global__ void dense_forward_tensor_relu(const float* __restrict__ partial, const float* __restrict__ bias,
-                                                     unsigned short* __restrict__ y, unsigned O, unsigned B,
-                                                     unsigned parts) {
+extern "C" __global__ void __launch_bounds__(GROUP* GROUPS)
+    dense_forward_tensor_relu(const float* __restrict__ partial, const float* __restrict__ bias,
+                              unsigned short* __restrict__ y, unsigned O, unsigned B, unsigned parts) {
   activate<RELU>(partial, bias, y, O, B, parts);
 }
 
-extern "C" __global__ void dense_forward_tensor_maxout(const float* __restrict__ partial,
-                                                       const float* __restrict__ bias, unsigned short* __restrict__ y,
-                                                       unsigned O, unsigned B, unsigned parts) {
+extern "C" __global__ void __launch_bounds__(GROUP* GROUPS)
+    dense_forward_tensor_maxout(const float* __restrict__ partial, const float* __restrict__ bias,
+                                unsigned short* __restrict__ y, unsigned O, unsigned B, unsigned parts) {
   activate<MAXOUT>(partial, bias, y, O, B, parts);
 }

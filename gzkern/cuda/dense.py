@@ -31,6 +31,7 @@ from .dense_common import (
     LONGEST_CHAIN,
     after,
     empty,
+    four_columns,
     outputs_of,
     require_activation,
     require_gradient,
@@ -222,7 +223,7 @@ def activate(partial: Any, bias: Any, activation: str = "linear", drop: Mask | N
     code = backend.empty(y.shape, np.uint8) if maxout else None
     results = (y, code) if maxout else (y,)
     sizes = extents(outputs, B, parts)
-    kernels[activation](backend, _four_columns(*y.shape), partial, bias, *results, *sizes, *words)
+    kernels[activation](backend, four_columns(y.shape, parts), partial, bias, *results, *sizes, *words)
     return y, code
 
 
@@ -359,7 +360,7 @@ def backward_update_data(
 def _sum_of_data(backend: Backend, partial: Any) -> Any:
     parts, B, inputs = partial.shape
     dx = backend.empty((inputs, B))
-    BACKWARD_DATA_SUM(backend, _four_columns(inputs, B), partial, dx, *extents(inputs, B, parts))
+    BACKWARD_DATA_SUM(backend, four_columns(dx.shape, parts), partial, dx, *extents(inputs, B, parts))
     return dx
 
 
@@ -414,12 +415,6 @@ def _geometry(version: str, rows: int, columns: int, parts: int, tile: tuple[int
     if version == "naive":
         return Geometry((ceil_div(rows * columns, 256), parts), (256,))
     return Geometry((ceil_div(rows, tile[0]), ceil_div(columns, tile[1]), parts), (_THREADS,))
-
-
-def _four_columns(rows: int, B: int) -> Geometry:
-    """One thread four columns of a row; see include/dense_parts.cuh."""
-    threads = 4, 16
-    return Geometry((ceil_div(rows, threads[1]), ceil_div(B, 4 * threads[0])), threads)
 
 
 def _update_geometry(inputs: int, parts: int) -> Geometry:

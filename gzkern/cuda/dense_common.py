@@ -13,13 +13,15 @@ import numpy as np
 
 from .. import check
 from ..errors import InputError
-from .launch import Backend, backend_of, require_size
+from .launch import Backend, Geometry, backend_of, ceil_div, require_size
 
 ACTIVATIONS = {"linear": np.uint32(0), "relu": np.uint32(1), "maxout": np.uint32(2)}
 """As in activation.cuh."""
 
 LONGEST_CHAIN = 4096
 """Additions one after the other."""
+
+_MOST_GROUPS = 8  # of threads that share the parts of a sum
 
 _KEPT = {"relu": "y", "maxout": "code"}
 
@@ -87,3 +89,13 @@ def empty(backend: Backend, name: str, shape: tuple[int, ...]) -> Any:
     """
     require_size("dense", name, shape)
     return backend.empty(shape)
+
+
+def four_columns(shape: tuple[int, int], parts: int) -> Geometry:
+    """Blocks that add up parts of a result (rows, B): in each group of threads one for four columns of a row.
+
+    See include/dense_parts.cuh.
+    """
+    rows, B = shape
+    threads = 4, 16, min(max(parts, 1), _MOST_GROUPS)
+    return Geometry((ceil_div(rows, threads[1]), ceil_div(B, 4 * threads[0])), threads)

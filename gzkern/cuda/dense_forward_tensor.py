@@ -11,9 +11,9 @@ import numpy as np
 
 from .. import check
 from ..errors import InputError
-from .dense_common import empty, require_activation
+from .dense_common import empty, four_columns, require_activation
 from .dense_tensor import LONG, images_of_a_block, kernels, lines_of_sums, plan, require
-from .launch import Geometry, Kernel, backend_of, ceil_div, extents
+from .launch import Kernel, backend_of, extents
 
 KERNELS = kernels("dense_forward_tensor", ("tf32", "fp32x3", "bf16"))
 
@@ -68,7 +68,5 @@ def activate(partial: Any, bias: Any, activation: str) -> Any:
     if B % 4:
         raise InputError(f"dense: partial has {B} images, expected a multiple of 4, stored at once as bfloat16")
     y = backend.empty((outputs // 2 if activation == "maxout" else outputs, B), np.uint16)
-    threads = 4, 16  # each four images of a row
-    geometry = Geometry((ceil_div(len(y), threads[1]), ceil_div(B, 4 * threads[0])), threads)
-    ACTIVATE[activation](backend, geometry, partial, bias, y, *extents(outputs, B, parts))
+    ACTIVATE[activation](backend, four_columns(y.shape, parts), partial, bias, y, *extents(outputs, B, parts))
     return y

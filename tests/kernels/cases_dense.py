@@ -236,7 +236,8 @@ def cases():
         yield backward_case("dense_backward_data_sum", dense.backward_data, data, "linear", 0, ["weight"], **how)
         yield backward_case("dense_backward_weights_sum", dense.backward_weights, weights, "linear", 1, ["x"], **how)
     for activation in ACTIVATIONS:
-        for parts, outputs, B in ((1, 2, 1), (3, 38, 5), (5, 36, 16), (2, 300, 3), (3, 6, 23), (2, 8, 0)):
+        # One part, fewer than groups of threads, more, and more than they load at once.
+        for parts, outputs, B in ((1, 2, 1), (3, 38, 5), (11, 36, 16), (2, 300, 3), (37, 6, 23), (2, 8, 0)):
             yield Case(
                 kernel=f"dense_forward_{activation}",
                 label=f"{parts}x{outputs}x{B}",
@@ -244,6 +245,7 @@ def cases():
                 call=partial(dense.activate, activation=activation),
                 check=partial(check_activated, activation=activation),
                 quick=outputs == 38,
+                shared=outputs == 38,
             )
             if activation != "linear":
                 yield Case(
@@ -258,6 +260,7 @@ def cases():
                     ),
                     check=partial(check_dropped, activation=activation),
                     quick=outputs in (36, 38),
+                    shared=outputs == 38,
                 )
         for inputs, outputs, B in ((300, 74, 17), (140, 36, 16)):
             yield Case(
