@@ -49,27 +49,26 @@ __device__ __forceinline__ void multiply_tiles(const float* __restrict__ weight,
   const unsigned i0 = blockIdx.x * INPUTS, b0 = blockIdx.y * COLUMNS;
   const unsigned first = blockIdx.z * part, end = first + part < O ? first + part : O;
 
+  constexpr unsigned WIDTH = VECTORISED ? 4 : 1, LANES = DEPTH / WIDTH, STEP = THREADS / LANES;
+  const unsigned row = threadIdx.x / LANES, column = threadIdx.x % LANES * WIDTH;    // of the weights it copies
+  const unsigned dz_row = threadIdx.x / COLUMNS, dz_column = threadIdx.x % COLUMNS;  // of dz that it loads
+
   auto copy = [&](unsigned stage, unsigned o0) {  // beyond the arrays come zeros
-    constexpr unsigned WIDTH = VECTORISED ? 4 : 1;
-#pragma unroll 8
-    for (unsigned k = 0; k < INPUTS * DEPTH / WIDTH / THREADS; ++k) {
-      const unsigned at = (threadIdx.x + k * THREADS) * WIDTH, row = at / DEPTH, column = at % DEPTH;
-      const bool inside = i0 + row < I && o0 + column < end;
-      copy_async<WIDTH * 4>(&weights[stage][row][column], inside ? weight + (i0 + row) * O + o0 + column : weight,
-                            inside ? WIDTH * 4 : 0);
+    const float* from = weight + (i0 + row) * O + o0 + column;
+#pragma unroll
+    for (unsigned k = 0; k < INPUTS; k += STEP, from += STEP * O) {
+      const bool inside = i0 + row + k < I && o0 + column < end;
+      copy_async<WIDTH * 4>(&weights[stage][row + k][column], inside ? from : weight, inside ? WIDTH * 4 : 0);
     }
     commit_async();
   };
   float loaded[LOADS];
   auto load = [&](unsigned o0) {
-    const unsigned o = o0 + threadIdx.x / COLUMNS, b = b0 + threadIdx.x % COLUMNS;
-    dz.column<THREADS / COLUMNS>(o, b, b < B ? end : 0, loaded);
+    dz.column<THREADS / COLUMNS>(o0 + dz_row, b0 + dz_column, b0 + dz_column < B ? end : 0, loaded);
   };
   auto put = [&](unsigned stage) {
 #pragma unroll
-    for (unsigned k = 0; k < LOADS; ++k) {
-      columns[stage][(threadIdx.x + k * THREADS) / COLUMNS][(threadIdx.x + k * THREADS) % COLUMNS] = loaded[k];
-    }
+    for (unsigned k = 0; k < LOADS; ++k) columns[stage][dz_row + k * (THREADS / COLUMNS)][dz_column] = loaded[k];
   };
 
   const unsigned i = threadIdx.x % APART, b = threadIdx.x / APART * COLUMNS_EACH;

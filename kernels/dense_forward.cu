@@ -53,20 +53,25 @@ __device__ __forceinline__ void multiply_tiles(const float* __restrict__ x, cons
   const unsigned o0 = blockIdx.x * OUTPUTS, b0 = blockIdx.y * COLUMNS;
   const unsigned first = blockIdx.z * part, end = first + part < I ? first + part : I;
 
+  constexpr unsigned WIDTH = VECTORISED ? 4 : 1, LANES = OUTPUTS / 4;
+  const unsigned row = threadIdx.x / LANES, column = threadIdx.x % LANES * WIDTH;  // of the weights it copies
+  const unsigned x_row = threadIdx.x / COLUMNS, x_column = threadIdx.x % COLUMNS;
+  const float* weight_from = weight + (first + row) * O + o0 + column;  // runs on, stage by stage
+  const float* x_from = x + (first + x_row) * B + b0 + x_column;
+
   auto copy = [&](unsigned stage, unsigned i0) {  // beyond the arrays come zeros
-    constexpr unsigned WIDTH = VECTORISED ? 4 : 1;
-#pragma unroll 8
-    for (unsigned k = 0; k < DEPTH * OUTPUTS / WIDTH / THREADS; ++k) {
-      const unsigned at = (threadIdx.x + k * THREADS) * WIDTH, row = at / OUTPUTS, column = at % OUTPUTS;
-      const bool inside = i0 + row < end && o0 + column < O;
-      copy_async<WIDTH * 4>(&weights[stage][row][column], inside ? weight + (i0 + row) * O + o0 + column : weight,
-                            inside ? WIDTH * 4 : 0);
-    }
 #pragma unroll
-    for (unsigned k = 0; k < DEPTH * COLUMNS / THREADS; ++k) {
-      const unsigned at = threadIdx.x + k * THREADS, row = at / COLUMNS, column = at % COLUMNS;
-      const bool inside = i0 + row < end && b0 + column < B;
-      copy_async<4>(&columns[stage][row][column], inside ? x + (i0 + row) * B + b0 + column : x, inside ? 4 : 0);
+    for (unsigned k = 0; k < DEPTH; k += THREADS / LANES, weight_from += THREADS / LANES * O)
+#pragma unroll
+      for (unsigned next = 0; next < OUTPUTS; next += LANES * WIDTH) {
+        const bool inside = i0 + row + k < end && o0 + column + next < O;
+        copy_async<WIDTH * 4>(&weights[stage][row + k][column + next], inside ? weight_from + next : weight,
+                              inside ? WIDTH * 4 : 0);
+      }
+#pragma unroll
+    for (unsigned k = 0; k < DEPTH; k += THREADS / COLUMNS, x_from += THREADS / COLUMNS * B) {
+      const bool inside = i0 + x_row + k < end && b0 + x_column < B;
+      copy_async<4>(&columns[stage][x_row + k][x_column], inside ? x_from : x, inside ? 4 : 0);
     }
     commit_async();
   };
@@ -82,9 +87,9 @@ __device__ __forceinline__ void multiply_tiles(const float* __restrict__ x, cons
     __syncthreads();  // this stage has arrived, and nobody reads the other one any more
     if (i + DEPTH < end) copy(stage ^ 1, i + DEPTH);
 #pragma unroll
-    for (unsigned row = 0; row < DEPTH; ++row) {
-      const float4 w = load4(&weights[stage][row][o]);
-      const float4 left = load4(&columns[stage][row][b]), right = load4(&columns[stage][row][b + 4]);
+    for (unsigned k = 0; k < DEPTH; ++k) {
+      const float4 w = load4(&weights[stage][k][o]);
+      const float4 left = load4(&columns[stage][k][b]), right = load4(&columns[stage][k][b + 4]);
       multiply_add(sum[0], left.x, w);
       multiply_add(sum[1], left.y, w);
       multiply_add(sum[2], left.z, w);
@@ -98,10 +103,10 @@ __device__ __forceinline__ void multiply_tiles(const float* __restrict__ x, cons
   }
 
 #pragma unroll
-  for (unsigned column = 0; column < COLUMNS_EACH; ++column) {
-    if (b0 + b + column >= B) break;
-    float* to = partial + (blockIdx.z * B + b0 + b + column) * O + o0 + o;
-    store_up_to_4<VECTORISED>(to, sum[column], o0 + o < O ? O - o0 - o : 0);
+  for (unsigned k = 0; k < COLUMNS_EACH; ++k) {
+    if (b0 + b + k >= B) break;
+    float* to = partial + (blockIdx.z * B + b0 + b + k) * O + o0 + o;
+    store_up_to_4<VECTORISED>(to, sum[k], o0 + o < O ? O - o0 - o : 0);
   }
 }
 
