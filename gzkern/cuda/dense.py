@@ -102,6 +102,15 @@ LEAST_IMAGES = 32
 MOST_FUSED = 64
 """Images up to which fp32 moves the weights, while it sums up their gradient, sooner than tensor cores store it."""
 
+MOST_FUSED_IN_FP32 = 256
+"""The same where fp32 stores it.
+
+Weights that move with their gradient save its storing and loading, which cost the same for any number of images. But
+for each image a thread sums up 4 × 4 gradients, and loads a number from shared memory for every two products; that of
+:func:`backward_weights`, which holds no weights, sums up 16 × 4, and loads one for every three. By a count of
+instructions, not by a measurement, some 300 images cost what is saved.
+"""
+
 MOST_COLUMNS = 16
 """Images of which :func:`backward_update_data` adds up the gradients of x while it moves the weights."""
 
@@ -306,13 +315,13 @@ def backward_update(
 ) -> None:
     """Weight and velocity moved by :func:`backward_weights`, by the versions of :func:`product`.
 
-    More images than one sum takes, and more than MOST_FUSED on tensor cores, have their gradient stored, and then
-    :mod:`gzkern.cuda.nesterov` moves.
+    Without a version more images than MOST_FUSED on tensor cores, or MOST_FUSED_IN_FP32, have their gradient stored, and
+    then :mod:`gzkern.cuda.nesterov` moves; by a version more than one sum takes.
     """
     backend = _require_update(x, weight, gradient, update, kept, activation)
     (inputs, outputs), B = weight.shape, x.shape[1]
-    stored = version is None and B > MOST_FUSED and _pays(precision, outputs, B)
-    if stored or B > LONGEST_CHAIN:
+    most = MOST_FUSED if _pays(precision, outputs, B) else MOST_FUSED_IN_FP32
+    if (most if version is None else LONGEST_CHAIN) < B:
         dweight = backward_weights(x, gradient, kept, activation, scale, precision=precision)
         how = update.rate, update.momentum, update.first_bad
         return nesterov.update(weight, update.velocity, dweight, *how)

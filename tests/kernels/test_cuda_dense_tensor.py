@@ -77,11 +77,19 @@ def test_tensor_cores_compute_what_fills_them(launched, precision, sizes, tensor
     assert passes == (expected | {f"dense_backward_weights_tensor_{precision}"} if tensor else set())
 
 
-@pytest.mark.parametrize(("B", "kernel"), [(64, "dense_backward_update_vectorised"), (68, "nesterov_vectorised")])
-def test_weights_move_where_their_gradient_is_made_until_tensor_cores_are_faster(launched, B, kernel):
+@pytest.mark.parametrize(
+    ("precision", "B", "kernel"),
+    [
+        ("tf32", 64, "dense_backward_update_vectorised"),
+        ("tf32", 68, "nesterov_vectorised"),
+        ("fp32", 256, "dense_backward_update_vectorised"),
+        ("fp32", 257, "nesterov_vectorised"),
+    ],
+)
+def test_weights_move_where_their_gradient_is_made_until_that_is_slower_than_storing_it(launched, precision, B, kernel):
     x, weight, _, code, gradient = layer(8, 36, B)
     update = Update(np.zeros_like(weight), 0.04, 0.9, np.full(1, -1, np.int64))
-    how = {"activation": "maxout", "update": update, "precision": "tf32"}
+    how = {"activation": "maxout", "update": update, "precision": precision}
     assert dense.backward(x, weight, None, code, gradient, **how)[1] is None
     assert launched[-1] == kernel
 
