@@ -143,6 +143,9 @@ def _info(options: argparse.Namespace) -> int:
 
     if options.memory:
         return _memory(options)
+    for name in ("config", "batch", "precision"):
+        if getattr(options, name) is not None:
+            raise InputError(f"--{name}: goes with --memory; add that, or leave it out")
     info = describe()
     print(json.dumps(info, indent=1) if options.json else render(info))
     return DONE
@@ -155,7 +158,7 @@ def _memory(options: argparse.Namespace) -> int:
     from .info import describe_memory, render_memory
 
     overrides = [f"train.precision={options.precision}"] if options.precision else []
-    memory = describe_memory(load_config(options.config, overrides), options.batch)
+    memory = describe_memory(load_config(options.config or "paper", overrides), options.batch)
     print(json.dumps(memory, indent=1) if options.json else render_memory(memory))
     return DONE
 
@@ -370,8 +373,8 @@ def _add_info(commands: _Commands) -> None:
     sub.add_argument(
         "--memory", action="store_true", help="say instead what a training step keeps in a device's memory, and where"
     )
-    sub.add_argument("--config", default="paper", metavar="NAME|FILE", help="with --memory: of this network")
-    sub.add_argument("--batch", type=int, default=16, metavar="B", help="with --memory: images (default: %(default)s)")
+    sub.add_argument("--config", metavar="NAME|FILE", help="with --memory: of this network (default: paper)")
+    sub.add_argument("--batch", type=int, metavar="B", help="with --memory: images (default: the network's)")
     sub.add_argument("--precision", choices=PRECISIONS, help="with --memory: of the products (default: the network's)")
 
 

@@ -27,6 +27,9 @@ _IMAGE_SLOTS = 256
 class Feed(Protocol):
     """Where the batches of recorded steps come from."""
 
+    images: Any
+    """All images, where they lie on the device; else None."""
+
     @property
     def queue_fill(self) -> float:
         """The part of what is prepared ahead that is ready, 0 to 1; near 0, training waits for augmentation."""
@@ -79,14 +82,18 @@ class RingFeed:
 
     def _send(self, first: int) -> None:
         """Fill the half of this step, from it on, and send it."""
-        begin = time.perf_counter()
         block, slot = divmod(first, self._slots)
         stop = min((block + 1) * self._slots, self._stop)
-        host = self.ring.host(block % 2)
-        self._waited += time.perf_counter() - begin
+        host = self.ring.host(block % 2)  # waits for a device that is behind
+        begin = time.perf_counter()
         self.fill(first, stop, {name: array[slot:] for name, array in host.items()})
+        self._waited += time.perf_counter() - begin
         self.ring.send(block % 2)
         self._filled = block
+
+    def close(self) -> None:
+        """See :class:`Feed`."""
+        self.ring.close()
 
     def fill(self, first: int, stop: int, slots: dict[str, np.ndarray]) -> None:
         """Write the batches of the steps [first, stop) into the first of these slots."""
@@ -108,6 +115,7 @@ class CropFeed(RingFeed):
         crop = (batch, 2, network.target, network.target, 3)
         arrays = {"crops": (crop, np.float32), "targets": ((len(network.tree), batch), np.float32)}
         super().__init__(backend, _CROP_SLOTS, arrays, stop)
+        self.images = None
         self._pool, self._batches = pool, iter(pool)
 
     @property
@@ -132,11 +140,12 @@ class CropFeed(RingFeed):
 
     def take_wait_s(self) -> float:
         """See :class:`Feed`."""
-        return super().take_wait_s() + self._pool.take_wait_s()
+        return self._pool.take_wait_s()
 
     def close(self) -> None:
         """See :class:`Feed`."""
         self._pool.close()
+        super().close()
 
 
 class ImageFeed(RingFeed):
@@ -172,7 +181,7 @@ class ImageFeed(RingFeed):
             "targets": ((len(network.tree), B), np.float32),
         }
         super().__init__(backend, min(_IMAGE_SLOTS, stop), arrays, stop)
-        self._images = backend.asarray(images)
+        self.images = backend.asarray(images)
         self._labels, self._index_of, self._config, self._size = labels, index_of, config, images.shape[1:3]
         self._count = len(images)
 
@@ -181,10 +190,11 @@ class ImageFeed(RingFeed):
         device = tape.device
         ring = {name: device.outside(array, f"ring of {name}") for name, array in self.ring.arrays.items()}
         with tape.named("batch"):
-            targets = device.take.take(ring.pop("targets"), step)
+            targets = device.take.take(ring["targets"], step)
         with tape.named("warp"):
-            images = device.outside(self._images, "images")
-            patches = device.warp.patches(images, *ring.values(), step, network.target, network.patch)
+            images = device.outside(self.images, "images")
+            tables = ring["indices"], ring["matrices"], ring["shifts"]
+            patches = device.warp.patches(images, *tables, step, network.target, network.patch)
         return Variable(patches), targets
 
     def fill(self, first: int, stop: int, slots: dict[str, np.ndarray]) -> None:
@@ -199,6 +209,3 @@ class ImageFeed(RingFeed):
         targets = self._labels[indices].reshape(-1, B, self._labels.shape[1]).swapaxes(1, 2)
         for name, values in {"indices": indices, "matrices": matrices, "shifts": shifts, "targets": targets}.items():
             slots[name][: stop - first] = values.reshape(stop - first, *slots[name].shape[1:])
-
-    def close(self) -> None:
-        """Nothing works ahead."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 from . import __version__, cache, environment
@@ -16,7 +16,7 @@ from .cuda.conv2d import PRECISIONS
 from .cuda.launch import Limits
 from .emulator.backend import LIMITS
 from .errors import GzkernError, InputError
-from .memory import largest_batch, step_memory
+from .memory import largest_batch, step_memory, with_batch
 
 BATCHES = (16, 256)
 """Of images: as published, and large."""
@@ -40,18 +40,23 @@ def describe() -> dict[str, Any]:
     }
 
 
-def describe_memory(config: Config, batch: int) -> dict[str, Any]:
+def describe_memory(config: Config, batch: int | None) -> dict[str, Any]:
     """What a training step of so many images keeps in memory, on the first GPU, else one of the emulated limits."""
+    batch = config.train.batch if batch is None else batch
     if batch < 1:
         raise InputError(f"--batch {batch}: expected at least 1 image")
-    train = replace(config.train, batch=batch, chunk=max(config.train.chunk, batch), examples=10 * batch)
     name, limits = _device_of_choices()
     available = None if device.missing() else device.describe(0)["memory_bytes"]
-    memory = step_memory(replace(config, train=train), limits)
+    memory = step_memory(with_batch(config, batch), limits)
     return {
         **{"device": name, "precision": config.train.precision, "batch": batch, "launches": memory.launches},
-        **{"weights": memory.weights, "velocities": memory.velocities, "rings": memory.rings, "arena": memory.arena},
-        **{"total": memory.total, "arena_without_sharing": memory.made},
+        **{"weights": memory.weights, "velocities": memory.velocities, "rings": memory.rings},
+        **{
+            "validation": memory.validation,
+            "arena": memory.arena,
+            "total": memory.total,
+            "arena_without_sharing": memory.made,
+        },
         "available": available,
         "largest_batch": largest_batch(config, limits, available) if available else None,
         "places": [
@@ -64,7 +69,8 @@ def describe_memory(config: Config, batch: int) -> dict[str, Any]:
 def render_memory(memory: dict[str, Any]) -> str:
     """The same as lines to read."""
     shared = f"the step's arrays, {_mb(memory['arena_without_sharing'])} without sharing"
-    rows = {"weights": "", "velocities": "", "rings": "the next batches", "arena": shared, "total": "beside all images"}
+    rows = {"weights": "", "velocities": "", "rings": "the next batches", "validation": "a pass over held-out images"}
+    rows |= {"arena": shared, "total": "beside all images"}
     available, largest = memory["available"], memory["largest_batch"]
     return "\n".join(
         [
@@ -203,7 +209,7 @@ def _convolutions() -> dict[str, Any]:
 
 def _device_of_choices() -> tuple[str, Limits]:
     """The first GPU, else the emulated device."""
-    return ("the emulated device, like an H100,", LIMITS) if device.missing() else ("cuda:0", device.backend(0).limits)
+    return ("the emulated device (like an H100)", LIMITS) if device.missing() else ("cuda:0", device.backend(0).limits)
 
 
 def _cache() -> str:

@@ -14,8 +14,10 @@ from .cuda.launch import Limits
 from .device import Device
 from .errors import InputError
 from .feeding import ImageFeed
-from .models.network import empty_network
+from .models.network import Network, empty_network
+from .models.recorded_answers import RecordedAnswers
 from .nn.optimiser import Nesterov
+from .run import BATCH
 from .steps import record
 
 _SIDE = 424  # pixels of a published image
@@ -33,6 +35,7 @@ class StepMemory:
         weights: all parameters.
         velocities: of all parameters.
         rings: what the next batches arrive in.
+        validation: what a pass over held-out images takes beside the step.
         arena: what the step makes, laid out so that memory serves one array after the other.
         places: of the arena, in the order of first use.
         launches: kernels of the step.
@@ -42,6 +45,7 @@ class StepMemory:
     weights: int
     velocities: int
     rings: int
+    validation: int
     arena: int
     places: tuple[Place, ...]
     launches: int
@@ -49,7 +53,7 @@ class StepMemory:
     @property
     def total(self) -> int:
         """All of it."""
-        return self.weights + self.velocities + self.rings + self.arena
+        return self.weights + self.velocities + self.rings + self.validation + self.arena
 
     @property
     def made(self) -> int:
@@ -76,15 +80,32 @@ def step_memory(config: Config, limits: Limits) -> StepMemory:
     places = lay_out(launches)
     weights = sum(array.nbytes for array in network.parameters.values())
     rings = sum(array.nbytes for array in feed.ring.arrays.values())
-    return StepMemory(config.train.batch, weights, weights, rings, arena_bytes(places), tuple(places), len(launches))
+    validation = _pass_memory(network)
+    sizes = weights, weights, rings, validation, arena_bytes(places)
+    return StepMemory(config.train.batch, *sizes, tuple(places), len(launches))
+
+
+def _pass_memory(network: Network) -> int:
+    """Arena and inputs of one pass over rows of the images."""
+    images = np.broadcast_to(np.uint8(0), (1, _SIDE, _SIDE, 3))
+    shapes = {"rows": ((BATCH,), np.int64), "matrices": ((BATCH, 2, 2, 3), np.float64)}
+    recorder, inputs, answers = RecordedAnswers(network).record(shapes, images)
+    arena = arena_bytes(lay_out(recorder.finish(), [answers]))
+    return arena + sum(array.nbytes for array in inputs.values())
+
+
+def with_batch(config: Config, batch: int) -> Config:
+    """The same training by so many images a step."""
+    train = config.train
+    examples, chunk = max(train.examples, batch), max(train.chunk, batch)
+    return replace(config, train=replace(train, batch=batch, examples=examples, chunk=chunk))
 
 
 def largest_batch(config: Config, limits: Limits, available: int) -> int:
     """The most images of a training step that so many bytes hold, a multiple of 8; 0 if they hold none."""
 
     def needed(batch: int) -> int:
-        train = replace(config.train, batch=batch, chunk=max(config.train.chunk, batch), examples=10 * batch)
-        return step_memory(replace(config, train=train), limits).total
+        return step_memory(with_batch(config, batch), limits).total
 
     return largest(needed, available)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,6 +26,7 @@ from .augment.warp import warp
 from .config import DataConfig
 from .data.catalogue import read_catalogue
 from .data.images import decode
+from .device import Device
 from .errors import ImageError, InputError
 from .files import write_atomically
 from .models.network import Network
@@ -38,9 +40,18 @@ _Write = Callable[[BinaryIO, Sequence[str], Sequence[str], np.ndarray], Any]
 
 
 def predict_rows(
-    network: Network, data: DataConfig, images: np.ndarray, rows: np.ndarray, *, batch: int = BATCH
+    network: Network,
+    data: DataConfig,
+    images: np.ndarray,
+    rows: np.ndarray,
+    *,
+    batch: int = BATCH,
+    on_device: Any = None,
 ) -> np.ndarray:
-    """Answer probabilities (len(rows), A) float32 of rows of ``images`` (n, H, W, 3) uint8, unperturbed."""
+    """Answer probabilities (len(rows), A) float32 of rows of ``images`` (n, H, W, 3) uint8, unperturbed.
+
+    ``on_device``: the same images, where they lie on the network's device already.
+    """
     answers = np.empty((len(rows), len(network.tree)), np.float32)
     for start in range(0, len(rows), batch):
         part = slice(start, start + batch)
@@ -48,7 +59,10 @@ def predict_rows(
             answers[part] = network.predict(identity_crops(images, rows[part], data))
         else:
             matrices, _ = identity_tables(rows[part], data, images.shape[1:3])
-            answers[part] = network.predict_images(images[rows[part]], matrices)
+            if on_device is None:
+                answers[part] = network.predict_images(images[rows[part]], matrices)
+            else:
+                answers[part] = network.predict_rows(on_device, rows[part], matrices)
     return answers
 
 
@@ -131,20 +145,32 @@ def predict_files(
 
 
 def _preparation(network: Network, data: DataConfig) -> Callable[[np.ndarray], np.ndarray]:
-    """What is done with each image by itself: its crops are made on the CPU, or all of it goes to the device."""
-    return partial(_crops, data=data) if network.device.backend is None else np.ascontiguousarray
+    """What is done with each image by itself: its crops are made on the CPU, or what they see goes to the device."""
+    return partial(_crops if network.device.backend is None else _centre, data=data)
 
 
 def _answers(network: Network, data: DataConfig, prepared: Sequence[np.ndarray]) -> np.ndarray:
     """Answers (n, A) from what :func:`_preparation` made of n images."""
     if network.device.backend is None:
         return network.predict(np.stack(prepared))
-    answers = np.empty((len(prepared), len(network.tree)), np.float32)
-    for shape in dict.fromkeys(image.shape for image in prepared):  # images of one size at a time
+    shapes = list(dict.fromkeys(image.shape for image in prepared))
+    if len(shapes) == 1:
+        matrices = crop_matrices(identity(len(prepared)), shapes[0][:2], data.target, data.scale)
+        return network.predict_images(np.stack(prepared), matrices)
+    crops = np.empty((len(prepared), 2, data.target, data.target, 3), np.float32)
+    for shape in shapes:
         rows = [row for row, image in enumerate(prepared) if image.shape == shape]
-        matrices = crop_matrices(identity(len(rows)), shape[:2], data.target, data.scale)
-        answers[rows] = network.predict_images(np.stack([prepared[row] for row in rows]), matrices)
-    return answers
+        crops[rows] = _device_crops(network.device, np.stack([prepared[row] for row in rows]), data)
+    return network.predict(crops)
+
+
+def _device_crops(device: Device, images: np.ndarray, data: DataConfig) -> np.ndarray:
+    """Crops of images of one size (n, H, W, 3), by the device."""
+    indices = np.arange(len(images))
+    matrices, shifts = identity_tables(indices, data, images.shape[1:3])
+    tables = (device.asarray(table[None]) for table in (indices, matrices, shifts))
+    step = device.asarray(np.zeros(1, np.int64))
+    return device.asnumpy(device.warp.crops(device.asarray(images), *tables, step, data.target))
 
 
 def _decode_ahead(
@@ -178,6 +204,14 @@ def _checked(number: int, image: np.ndarray, data: DataConfig) -> np.ndarray:
     if min(height, width) < data.crop:
         raise InputError(f"image {number} has {width}×{height} pixels, fewer than the {data.crop}-pixel crop")
     return image
+
+
+def _centre(image: np.ndarray, data: DataConfig) -> np.ndarray:
+    """What the crops of an image see of it: most images are of one size then. It has the centre of the whole."""
+    seen = 2 * math.ceil(data.target * data.scale / math.sqrt(2)) + 2  # a turned crop's diagonal
+    edges = [max(extent - seen, 0) // 2 for extent in image.shape[:2]]
+    rows, columns = (slice(edge, extent - edge) for edge, extent in zip(edges, image.shape[:2], strict=True))
+    return np.ascontiguousarray(image[rows, columns])
 
 
 def _crops(image: np.ndarray, data: DataConfig) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -24,6 +24,9 @@ class Steps(Protocol):
     @property
     def queue_fill(self) -> float:
         """See ``feeding.Feed``."""
+
+    images: Any
+    """All images, where they lie on the device; else None."""
 
     def take(self, step: int) -> None:
         """Take a step: the next one."""
@@ -48,6 +51,7 @@ class EagerSteps:
     def __init__(self, network: Network, optimiser: Nesterov, train: TrainConfig, pool: BatchPool):
         self._network, self._optimiser, self._train = network, optimiser, train
         self._pool, self._batches = pool, iter(pool)
+        self.images = None
 
     @property
     def queue_fill(self) -> float:
@@ -94,6 +98,7 @@ class RecordedSteps:
 
     def __init__(self, network: Network, optimiser: Nesterov, train: TrainConfig, feed: Feed):
         self._network, self._optimiser, self._train, self._feed = network, optimiser, train, feed
+        self.images = feed.images
         self._program: Program | None = None
         self._constrained: bool | None = None
 

@@ -36,7 +36,7 @@ from .errors import GzkernError, InputError, OutOfMemory
 from .evaluation import rmse
 from .feeding import CropFeed, ImageFeed
 from .files import write_atomically
-from .memory import largest_batch
+from .memory import largest_batch, step_memory
 from .models.network import build_network
 from .nn.optimiser import Nesterov
 from .nn.schedule import learning_rate
@@ -46,7 +46,7 @@ from .steps import EagerSteps, RecordedSteps, Steps
 
 _LINES_PER_VALIDATION = 10  # lines of metrics.jsonl from one validation to the next
 _CHECKPOINT_SECONDS = 600  # the longest time between two checkpoints
-_MOST_OF_MEMORY = 0.8  # that images may take; the rest is for weights and activations
+_MOST_OF_MEMORY = 0.95  # that images and a step may take; the driver's and CuPy's own is not counted
 _LOOK_SECONDS = 0.25  # from one look at a device that runs by itself to the next
 
 AUGMENT_ON = ("auto", "device", "cpu")
@@ -94,13 +94,16 @@ def train(
     config = _settle_config(run, config, resume=resume, overwrite=overwrite)
     dataset = open_dataset(data, load_tree(config.data.tree), smallest=config.data.crop, progress=progress)
     trainer = Trainer(config, dataset, run, device=device, progress=progress)
-    where = _augmenting_device(augment_on, trainer.network.device, dataset)
+    if resume and augment_on == "auto":  # as it began, to the bit
+        augment_on = run.environment.get("augment_on", "auto")
+    where = _augmenting_device(augment_on, config, trainer.network.device, dataset)
+    threads_to_augment = _checked_workers(workers)
     facts = environment.describe(
         device=trainer.network.device.name,
         device_facts=trainer.network.device.describe(),
         precision=config.train.precision,
         threads=set_threads(trainer.network.device, threads),
-        workers=0 if where == "device" else _checked_workers(workers),
+        workers=0 if where == "device" else threads_to_augment,
         augment_on=where,
         data=str(Path(data).resolve()),
         data_fingerprint=dataset.fingerprint,
@@ -110,8 +113,7 @@ def train(
         _settle_config(run, config, resume=resume, overwrite=overwrite)  # again: it may be there by now
         for line in describe_skipped(dataset.quarantined):
             trainer.say(line)
-        on_device = where == "device" and trainer.network.device.name
-        augmented = f"augmented on {on_device}" if on_device else f"{facts['workers']} for augmentation"
+        augmented = "augmented there" if where == "device" else f"{facts['workers']} for augmentation"
         how = f"{facts['device']} in {facts['precision']}, {facts['threads']} threads, {augmented}"
         trainer.say(f"training on {config.train.examples:,} examples; {how}")
         if overwrite:
@@ -192,7 +194,7 @@ class Trainer:
                     self._refuse_bad_step()
                     looked_at = time.monotonic()
                 if line_due:
-                    bar.set_postfix_str(_postfix(self._metrics(done, window, validate)))
+                    bar.set_postfix_str(_postfix(self._metrics(done, window, validate, steps.images)))
                 if validate or stop.is_set() or time.monotonic() - saved_at > _CHECKPOINT_SECONDS:
                     path = self._checkpoint(done)
                     saved_at = time.monotonic()
@@ -217,9 +219,11 @@ class Trainer:
             backend = self.network.device.backend
             own = sum(array.nbytes for array in (*self.network.parameters.values(), *self.optimiser.velocity.values()))
             fits = largest_batch(self.config, backend.limits, backend.free_bytes() + own)
+            advice = f"about {fits} images fit" if fits else "no batch fits beside what is there"
+            if steps.images is not None:
+                advice += "; with --augment-on cpu no image stays there"
             raise OutOfMemory(
-                f"a training step of train.batch = {self.config.train.batch}: {error}; "
-                + (f"about {fits} images fit" if fits else "no batch fits beside what is there")
+                f"a training step of train.batch = {self.config.train.batch}: {error}; {advice}"
             ) from error
 
     def _steps(self, first: int, workers: int, augment_on: str) -> Steps:
@@ -256,7 +260,7 @@ class Trainer:
         ids = ", ".join(self.dataset.ids[row] for row in self._images_of(start, stop))
         self._diverged(f"the loss was no longer finite at step {step}, examples {start} to {stop - 1} (images {ids})")
 
-    def _metrics(self, done: int, window: _Window, validate: bool) -> dict[str, Any]:
+    def _metrics(self, done: int, window: _Window, validate: bool, images: Any) -> dict[str, Any]:
         loss = window.loss(done)  # waits for the device, so before the speed
         speed = window.speed(done, self.config.train.batch)  # of training alone, so before the validation
         line = {
@@ -264,7 +268,7 @@ class Trainer:
             "examples": done * self.config.train.batch,
             "loss": loss,
             "rmse": math.sqrt(loss),
-            "valid_rmse": self._validation_rmse() if validate and self.validation_rows else None,
+            "valid_rmse": self._validation_rmse(images) if validate and self.validation_rows else None,
             "lr": learning_rate(self.config.train, done - 1),
             **speed,
         }
@@ -272,9 +276,10 @@ class Trainer:
             file.write(json.dumps(line) + "\n")
         return line
 
-    def _validation_rmse(self) -> float:
+    def _validation_rmse(self, images: Any) -> float:
+        """``images``: all of them where they lie on the device, or None."""
         rows = np.arange(self.validation_rows.start, self.validation_rows.stop)
-        answers = predict_rows(self.network, self.config.data, self.dataset.images, rows)
+        answers = predict_rows(self.network, self.config.data, self.dataset.images, rows, on_device=images)
         return rmse(answers, self.labels[rows])
 
     def _checkpoint(self, done: int) -> Path:
@@ -367,7 +372,7 @@ def _checked_workers(workers: int | None) -> int:
     return 1 if workers is None else workers
 
 
-def _augmenting_device(asked: str, device: Device, dataset: Dataset) -> str:
+def _augmenting_device(asked: str, config: Config, device: Device, dataset: Dataset) -> str:
     """Where images are perturbed: "device" or "cpu".
 
     Raises:
@@ -379,14 +384,16 @@ def _augmenting_device(asked: str, device: Device, dataset: Dataset) -> str:
         if asked == "device":
             raise InputError("--augment-on device: device 'cpu' augments on the CPU anyway; leave it out")
         return "cpu"
+    if asked == "cpu":
+        return "cpu"
     needed, free = dataset.images.nbytes, device.backend.free_bytes()
-    fits = needed <= _MOST_OF_MEMORY * free
+    fits = needed + step_memory(config, device.backend.limits).total <= _MOST_OF_MEMORY * free
     if asked == "device" and not fits:
         raise InputError(
             f"--augment-on device: the images take {needed / 2**30:.1f} GiB, and the device has {free / 2**30:.1f} GiB "
             "free; leave it out, and the CPU augments"
         )
-    return "device" if fits and asked != "cpu" else "cpu"
+    return "device" if fits else "cpu"
 
 
 @contextmanager

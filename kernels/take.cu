@@ -2,10 +2,10 @@
 //
 //   taken[i] = ring[step mod slots, i]
 //
-// Arrays     ring (slots, …) contiguous, float32 or uint8, n elements a slot; taken a slot; step (1,) int64.
-// Threads    naive: one an element. vectorised: one 16 bytes.
+// Arrays     ring (slots, …) contiguous, n elements a slot, vectorised n times four; taken a slot; step (1,) int64.
+// Threads    naive: one an element. vectorised: one four elements.
 // Versions   naive        an element a thread
-//            vectorised   16-byte loads and stores of any type; a slot is a multiple of 16 bytes
+//            vectorised   16-byte loads and stores; a slot is a multiple of 16 bytes
 
 #include "include/ring.cuh"
 
@@ -21,12 +21,7 @@ extern "C" __global__ void take_naive(const float* __restrict__ ring, const long
   take(ring, step, taken, slots, n);
 }
 
-extern "C" __global__ void take_naive_uint8(const unsigned char* __restrict__ ring, const long long* __restrict__ step,
-                                            unsigned char* __restrict__ taken, unsigned slots, unsigned n) {
-  take(ring, step, taken, slots, n);
-}
-
-extern "C" __global__ void take_vectorised(const uint4* __restrict__ ring, const long long* __restrict__ step,
-                                           uint4* __restrict__ taken, unsigned slots, unsigned n) {
+extern "C" __global__ void take_vectorised(const float4* __restrict__ ring, const long long* __restrict__ step,
+                                           float4* __restrict__ taken, unsigned slots, unsigned n) {
   take(ring, step, taken, slots, n);
 }

@@ -153,7 +153,7 @@ class Stream:
     ptr = 0
     current: ClassVar[list] = []
 
-    def __init__(self, non_blocking=False):
+    def __init__(self, non_blocking=False, priority=None):
         assert non_blocking, "a stream that waits for the default one"
         self.graph = None
 

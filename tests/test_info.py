@@ -137,10 +137,10 @@ def test_warmup_of_a_device_that_is_not_here(monkeypatch, capsys):
 def test_the_memory_of_a_step(capsys):
     assert main(["info", "--memory", "--json", "--config", "laptop", "--batch", "32"]) == 0
     memory = json.loads(capsys.readouterr().out)
-    assert memory["total"] == sum(memory[name] for name in ("weights", "velocities", "rings", "arena"))
+    assert memory["total"] == sum(memory[name] for name in ("weights", "velocities", "rings", "validation", "arena"))
     assert memory["weights"] == 4 * 1_258_597
     assert memory["arena"] == max(p["offset"] + -(-p["bytes"] // 256) * 256 for p in memory["places"])
     assert main(["info", "--memory", "--config", "laptop", "--batch", "32"]) == 0
     out = capsys.readouterr().out
     assert "a training step of 32 images in fp32" in out
-    assert len(out.splitlines()) == 8 + len(memory["places"])
+    assert len(out.splitlines()) == 9 + len(memory["places"])

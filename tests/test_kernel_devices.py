@@ -11,8 +11,8 @@ from gzkern.augment.geometry import crop_matrices
 from gzkern.augment.parameters import identity
 from gzkern.augment.warp import warp_reference
 from gzkern.autograd.tape import Tape, Variable
-from gzkern.device import select
-from gzkern.errors import OutOfMemory
+from gzkern.device import Device, select
+from gzkern.errors import InputError, OutOfMemory
 from gzkern.models.network import build_network, empty_network
 from gzkern.prediction import predict_images
 
@@ -177,3 +177,38 @@ def test_a_batch_that_does_not_fit_says_which_would(demo_pack, tmp_path, monkeyp
     monkeypatch.setattr(backend, "free_bytes", lambda: 2**28)
     with pytest.raises(OutOfMemory, match=r"train\.batch = 4: an array of 9\.9 GiB .*; about \d{3} images fit"):
         train(small_config(*SHORT), demo_pack, tmp_path / "run", device="emulated", progress=False)
+
+
+@pytest.mark.gxx
+def test_answers_are_the_callers_to_keep_and_do_not_depend_on_what_was_asked_before():
+    config = small_config(*WIDE)
+    crops = np.random.default_rng(0).random((11, 2, 69, 69, 3), np.float32)
+    network, other = (build_network(config, "emulated") for _ in range(2))
+    first = network.predict(crops[:1])
+    kept = first.copy()
+    network.predict(crops[1:2])
+    np.testing.assert_array_equal(first, kept)
+    network.predict(crops)
+    assert network.predict(crops[:5]).tobytes() == other.predict(crops[:5]).tobytes()
+    sizes = [(207 + 10 * number, 230) for number in range(6)]
+    images = [np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8) for size in sizes]
+    assert predict_images(network, config.data, images, batch=6).shape == (6, 37)
+    assert len(network._recorded._programs) <= 4
+
+
+def test_bfloat16_says_which_layer_does_not_fit():
+    with pytest.raises(InputError, match="layer conv1 has 4 outputs, expected a multiple of 8"):
+        empty_network(small_config(), Device("emulated", object()), "bf16")
+    with pytest.raises(InputError, match=r"layer dense2 has 12 outputs, .*two a maxout unit"):
+        empty_network(small_config(*WIDE[:1], "model.units=[16, 6]"), Device("emulated", object()), "bf16")
+
+
+def test_the_cpu_warps_no_images_and_devices_check_what_they_are_given(demo_run):
+    matrices = np.zeros((2, 2, 2, 3))
+    with pytest.raises(InputError, match="device 'cpu' warps no images"):
+        demo_run.network.predict_images(np.zeros((2, 230, 230, 3), np.uint8), matrices)
+    network = empty_network(small_config(), Device("emulated", object()))
+    with pytest.raises(InputError, match="no parameters yet"):
+        network.predict_images(np.zeros((2, 230, 230, 3), np.uint8), matrices)
+    with pytest.raises(InputError, match="matrices"):
+        network.predict_images(np.zeros((2, 230, 230, 3), np.uint8), matrices[0])

@@ -64,7 +64,11 @@ def clip_backward(gradient: Any, z: Any) -> Any:
     return dz
 
 
-@lru_cache(maxsize=8)
-def _tables(tree: DecisionTree, backend: Backend) -> tuple[Any, Any, Any]:
+def _tables(tree: DecisionTree, backend: Backend) -> tuple[Any, ...]:
     """``starts``, ``parents``, ``order`` on the device."""
+    return tuple(backend.outside(table, "decision tree") for table in _placed(tree, backend.home))
+
+
+@lru_cache(maxsize=8)
+def _placed(tree: DecisionTree, backend: Backend) -> tuple[Any, Any, Any]:
     return backend.asarray(tree.starts), backend.asarray(tree.parents), backend.asarray(tree.order)

@@ -22,6 +22,7 @@ from . import nvrtc, source
 from .launch import Limits, Ring, Unit
 from .streams import CudaRing, capture
 
+_OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation, CUDA_ERROR_OUT_OF_MEMORY
 _NO_DEVICE = 100  # cudaErrorNoDevice
 _PIECE = 2**26  # bytes of an array that are copied to a GPU at once
 
@@ -223,6 +224,11 @@ class Cuda:
             "nvrtc": _dotted(nvrtc.version()),
         }
 
+    @property
+    def home(self) -> Cuda:
+        """Itself."""
+        return self
+
     @cached_property
     def limits(self) -> Limits:
         """What a block may have on this GPU."""
@@ -251,7 +257,7 @@ class Cuda:
             launch = capture(calls, aside)
 
         def play() -> None:
-            with self._reporting("a step"):
+            with self._reporting("a recorded program"):
                 launch()
 
         return play
@@ -259,7 +265,7 @@ class Cuda:
     def ring(self, slots: int, arrays: Mapping[str, tuple[tuple[int, ...], Any]]) -> Ring:
         """Arrays that are filled on the host and copied while launches read others; see :class:`launch.Ring`."""
         with self._reporting("allocating"):
-            return CudaRing(slots, arrays)
+            return CudaRing(slots, arrays, self._reporting)
 
     def compile_all(self, units: Iterable[Unit]) -> dict[Unit, float]:
         """Compile what the cache does not have, one a core at a time; the seconds that each took.
@@ -316,13 +322,18 @@ class Cuda:
             with Device(self._number):
                 yield
         except memory.OutOfMemoryError as error:
-            free, whole = runtime.memGetInfo()
-            raise OutOfMemory(
-                f"GPU {self._number}: {what} does not fit: {free / 2**30:.1f} of its {whole / 2**30:.1f} GiB are free "
-                f"({_first_line(error)})"
-            ) from error
+            raise self._does_not_fit(what, error) from error
         except (driver.CUDADriverError, runtime.CUDARuntimeError) as error:
+            if error.status == _OUT_OF_MEMORY:
+                raise self._does_not_fit(what, error) from error
             raise GzkernError(f"GPU {self._number}: {what}: {_first_line(error)}") from error
+
+    def _does_not_fit(self, what: str, error: Exception) -> OutOfMemory:
+        from cupy.cuda import runtime
+
+        free, whole = (count / 2**30 for count in runtime.memGetInfo())
+        sizes = f"{free:.1f} of its {whole:.1f} GiB are free"
+        return OutOfMemory(f"GPU {self._number}: {what} does not fit: {sizes} ({_first_line(error)})")
 
 
 def _attribute(name: str, number: int) -> int:

@@ -95,7 +95,10 @@ class Launch:
 
 
 class Recorder:
-    """A backend that writes launches down; ``target`` is the one that is to replay them."""
+    """What stands in for a backend while a step's Python runs, and writes its launches down.
+
+    ``target`` is the backend that is to replay them. Of a backend it has what operations ask for.
+    """
 
     name = "a recording"
 
@@ -106,6 +109,11 @@ class Recorder:
         self._operation = ""
         self._aside = False
         self._outside: dict[int, Buffer] = {}
+
+    @property
+    def home(self) -> Backend:
+        """The target."""
+        return self.target
 
     def finish(self) -> tuple[Launch, ...]:
         """All launches; the recorder forgets them, and the arrays that they use."""
@@ -276,6 +284,11 @@ class Blueprint:
     def ring(self, slots: int, arrays: Mapping[str, tuple[tuple[int, ...], Any]]) -> SimpleNamespace:
         """Arrays of the shapes of a ring's."""
         return SimpleNamespace(arrays={name: np.empty((2 * slots, *s), dtype) for name, (s, dtype) in arrays.items()})
+
+    @property
+    def home(self) -> Blueprint:
+        """Itself."""
+        return self
 
     def outside(self, array: Any, name: str) -> Any:
         """The array itself."""

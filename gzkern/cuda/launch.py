@@ -54,6 +54,10 @@ class Backend(Protocol):
     def limits(self) -> Limits:
         """Of the device."""
 
+    @property
+    def home(self) -> Backend:
+        """The device itself; of a recording, the one that it is made for."""
+
     def get_function(self, file: str | Path, kernel: str, tile: tuple[int, ...] = ()) -> Callable[..., None]:
         """``function(grid, block, args, shared_mem)`` of an ``extern "C"`` kernel; compiles its file if need be."""
 
@@ -108,6 +112,9 @@ class Ring(Protocol):
 
     def enter(self, half: int) -> None:
         """Launches from here on read this half, once it has arrived, and no longer the other."""
+
+    def close(self) -> None:
+        """Wait for what is on its way."""
 
 
 @dataclass(frozen=True)
@@ -244,12 +251,12 @@ def number(backend: Backend, value: Any, dtype: Any) -> Any:
     """What kernels read when they run: an array (1,) of the device as it is, a number as such an array.
 
     Raises:
-        InputError: an array of another shape or dtype.
+        InputError: neither, or an array of another shape, dtype or device.
     """
     if isinstance(value, int | float | np.generic):
         return backend.asarray(np.full(1, value, dtype))
-    if value.shape != (1,) or value.dtype != dtype:
-        raise InputError(f"expected a number or an array (1,) of {np.dtype(dtype)}, got {value.dtype} {value.shape}")
+    if getattr(value, "shape", None) != (1,) or backend_of("a number", dtype, read=value) is not backend:
+        raise InputError(f"expected a number, or an array (1,) of {np.dtype(dtype)} on the device, got {value!r}")
     return value
 
 

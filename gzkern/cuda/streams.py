@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from typing import Any
 
 import numpy as np
@@ -12,15 +13,21 @@ def capture(calls: Sequence[Callable[[], None]], aside: Sequence[bool]) -> Calla
     """A CUDA graph of launches in order, those that go aside on a branch; what launches it on the current stream."""
     from cupy.cuda import Event, Stream
 
-    main, side = Stream(non_blocking=True), Stream(non_blocking=True)
+    # What goes aside fills the gaps of what the step waits for, and not the other way round.
+    main, side = Stream(non_blocking=True, priority=-1), Stream(non_blocking=True, priority=0)
     main.begin_capture()
-    for call, beside in zip(calls, aside, strict=True):
-        if beside:  # after all that went before on the main stream
-            side.wait_event(_recorded(Event(disable_timing=True), main))
-        with side if beside else main:
-            call()
-    if any(aside):
-        main.wait_event(_recorded(Event(disable_timing=True), side))
+    try:
+        for call, beside in zip(calls, aside, strict=True):
+            if beside:  # after all that went before on the main stream
+                side.wait_event(_recorded(Event(disable_timing=True), main))
+            with side if beside else main:
+                call()
+        if any(aside):
+            main.wait_event(_recorded(Event(disable_timing=True), side))
+    except BaseException:
+        with suppress(Exception):  # of a capture that is cut short; the first error is the one to be told
+            main.end_capture()
+        raise
     graph = main.end_capture()
     graph.upload(main)
     main.synchronize()
@@ -33,12 +40,18 @@ class CudaRing:
     Args:
         slots: of a half.
         arrays: shape and dtype of a slot, by name.
+        reporting: the GPU as CuPy's current one, and what it was doing in the message of an error.
     """
 
-    def __init__(self, slots: int, arrays: Mapping[str, tuple[tuple[int, ...], Any]]):
+    def __init__(
+        self,
+        slots: int,
+        arrays: Mapping[str, tuple[tuple[int, ...], Any]],
+        reporting: Callable[[str], AbstractContextManager[None]],
+    ):
         import cupy
         import cupyx
-        from cupy.cuda import Event, Stream
+        from cupy.cuda import Event, Stream, get_current_stream
 
         self.arrays = {name: cupy.empty((2 * slots, *shape), dtype) for name, (shape, dtype) in arrays.items()}
         """On the device, both halves."""
@@ -49,27 +62,38 @@ class CudaRing:
         ]
         self._copies = Stream(non_blocking=True)
         self._read, self._copied = ([Event(disable_timing=True) for _ in range(2)] for _ in range(2))
+        self._reporting = reporting
+        for event in self._read:  # their memory may be in use by what was launched before
+            event.record(get_current_stream())
 
     def host(self, half: int) -> dict[str, np.ndarray]:
         """Where the next values of a half are to be written: (slots, …) by name; waits until they have left it."""
-        self._copied[half].synchronize()
+        with self._reporting("a step, or a copy to the GPU"):
+            self._copied[half].synchronize()
         return self._host[half]
 
     def send(self, half: int) -> None:
         """Copy a half to the device, as soon as the launches that read it before are done."""
-        self._copies.wait_event(self._read[half])
         first = half * self._slots
-        for name, array in self.arrays.items():
-            array[first : first + self._slots].set(self._host[half][name], stream=self._copies)
-        self._copied[half].record(self._copies)
+        with self._reporting("copying to the GPU"):
+            self._copies.wait_event(self._read[half])
+            for name, array in self.arrays.items():
+                array[first : first + self._slots].set(self._host[half][name], stream=self._copies)
+            self._copied[half].record(self._copies)
 
     def enter(self, half: int) -> None:
         """Launches from here on read this half, and none the other."""
         from cupy.cuda import get_current_stream
 
-        stream = get_current_stream()
-        self._read[1 - half].record(stream)
-        stream.wait_event(self._copied[half])
+        with self._reporting("a step"):
+            stream = get_current_stream()
+            self._read[1 - half].record(stream)
+            stream.wait_event(self._copied[half])
+
+    def close(self) -> None:
+        """Wait for the copies under way, whose memory is about to be given back."""
+        with self._reporting("copying to the GPU"):
+            self._copies.synchronize()
 
 
 def _recorded(event: Any, stream: Any) -> Any:

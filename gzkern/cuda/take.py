@@ -10,33 +10,28 @@ from .. import check
 from ..errors import InputError
 from .launch import ALIGNMENT, Kernel, backend_of, choose, elementwise, extents
 
-TAKE = {
-    "float32": {"naive": Kernel("take", "take_naive"), "vectorised": Kernel("take", "take_vectorised")},
-    "uint8": {"naive": Kernel("take", "take_naive_uint8"), "vectorised": Kernel("take", "take_vectorised")},
-}
-"""By the dtype of the ring."""
+TAKE = {"naive": Kernel("take", "take_naive"), "vectorised": Kernel("take", "take_vectorised")}
 
 
 def take(ring: Any, step: Any, version: str | None = None) -> Any:
     """A copy of ``ring[step % slots]``, by "naive", or by "vectorised" where 16 divides its bytes.
 
     Args:
-        ring: (slots, …) float32 or uint8, at least one slot.
+        ring: (slots, …) float32, at least one slot.
         step: (1,) int64, at least 0.
         version: of the kernel; None takes the faster.
 
     Raises:
         InputError: an argument is not as said here.
     """
-    dtype = np.uint8 if getattr(ring, "dtype", None) == np.uint8 else np.float32
-    backend = backend_of("take", {"ring": dtype, "step": np.int64}, ring=ring, step=step)
+    backend = backend_of("take", {"step": np.int64}, ring=ring, step=step)
     check.shape("take", "step", step, (1,))
     if ring.ndim < 1 or ring.shape[0] < 1:
         raise InputError(f"take: ring has shape {ring.shape}, expected at least one slot")
     slots, *shape = ring.shape
     size = ring.nbytes // slots  # bytes of a slot
     version = version or ("naive" if size % ALIGNMENT else "vectorised")
-    kernel = choose("take", TAKE[ring.dtype.name], version)
+    kernel = choose("take", TAKE, version)
     if version == "vectorised" and size % ALIGNMENT:
         raise InputError(f"take: a slot has {size} bytes, expected a multiple of {ALIGNMENT} for version 'vectorised'")
     taken = backend.empty(tuple(shape), ring.dtype)

@@ -63,6 +63,11 @@ class Emulator:
         self._traces: list[LaunchTrace] = []
         self._lock = Lock()
 
+    @property
+    def home(self) -> Emulator:
+        """Itself."""
+        return self
+
     def require(self) -> None:
         """See that kernels can be compiled.
 
@@ -248,6 +253,9 @@ class EmulatedRing:
 
     def enter(self, half: int) -> None:
         """Launches are done when they return."""
+
+    def close(self) -> None:
+        """Nothing is on its way."""
 
 
 class _Memory:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .. import check
+from ..augment.warp import require_tables
 from ..autograd.tape import Tape, Variable
 from ..config import Config, DataConfig, ModelConfig
 from ..decision_tree import DecisionTree, load_tree
@@ -25,6 +26,7 @@ from ..shapes import VIEWS, patch_extent
 from .recorded_answers import RecordedAnswers
 
 _POOLED = (True, True, False, True)
+_BFLOAT16_OUTPUTS = 8  # whose weights its kernels load at once
 _CONV_STD = (0.01, 0.01, 0.01, 0.1)
 
 
@@ -85,7 +87,7 @@ class Network:
         *,
         constrained: bool = True,
         drop: float = 0.0,
-        seed_and_step: tuple[int, int] = (0, 0),
+        seed_and_step: tuple[int, Any] = (0, 0),
     ) -> Variable:
         """Patches (3, S, S, 16·B) to answers (A, B); clipped in place of constrained during the warm-up.
 
@@ -132,8 +134,20 @@ class Network:
         Args:
             images: (B, H, W, 3) uint8.
             matrices: (B, 2, 2, 3) float64, as ``augment.geometry.crop_matrices`` gives them.
+
+        Raises:
+            InputError: the device is the CPU, or arrays have other shapes.
         """
+        self._check_warped(matrices)
+        check.shape("network", "images", images, (len(matrices), None, None, 3))
         return self._recorded.of_images(images, matrices)
+
+    def predict_rows(self, images: Any, rows: np.ndarray, matrices: np.ndarray) -> np.ndarray:
+        """The same of rows of images (n, H, W, 3) uint8 that lie on the device; rows (B,) int64 in [0, n)."""
+        self._check_warped(matrices)
+        check.shape("network", "rows", rows, (len(matrices),))
+        require_tables(rows, matrices, len(images))
+        return self._recorded.of_rows(images, rows, matrices)
 
     def loss_and_gradients(
         self,
@@ -240,8 +254,17 @@ class Network:
             crops = crops.astype(next(iter(self.parameters.values())).dtype, copy=False)
         return Variable(self.device.asarray(np.ascontiguousarray(crops)))
 
+    def _check_warped(self, matrices: np.ndarray) -> None:
+        if self.device.backend is None:
+            raise InputError("network: device 'cpu' warps no images; give crops to predict")
+        check.shape("network", "matrices", matrices, (None, 2, 2, 3))
+        self._require_parameters()
+
     def _check_crops(self, crops: np.ndarray) -> None:
         check.shape("network", "crops", crops, (None, 2, self.target, self.target, 3))
+        self._require_parameters()
+
+    def _require_parameters(self) -> None:
         if not self.parameters:
             raise InputError("network: no parameters yet; call initialise or load_state first")
 
@@ -277,7 +300,14 @@ def empty_network(config: Config, device: str | Device | None = None, precision:
     """
     chosen, precision = select(device), precision or config.train.precision
     require_precision(chosen, precision)
-    return Network(config.model, config.data, load_tree(config.data.tree), chosen, precision)
+    network = Network(config.model, config.data, load_tree(config.data.tree), chosen, precision)
+    uneven = [layer for layer in network.layers()[:-1] if layer.outputs % _BFLOAT16_OUTPUTS]
+    if precision == "bf16" and uneven:
+        raise InputError(
+            f"precision 'bf16': layer {uneven[0].name} has {uneven[0].outputs} outputs, expected a multiple of "
+            f"{_BFLOAT16_OUTPUTS} (two a maxout unit); take fp32 or tf32"
+        )
+    return network
 
 
 def build_network(config: Config, device: str | Device | None = None) -> Network:

@@ -60,6 +60,11 @@ class Convolution:
         )
 
     @property
+    def outputs(self) -> int:
+        """Filters."""
+        return self.K
+
+    @property
     def form(self) -> str:
         """What follows the sums: "relu" or "pool"."""
         return "pool" if self.pool else "relu"

@@ -52,7 +52,7 @@ class Nesterov:
     def reset(self) -> None:
         """Velocity back to 0, as where the warm-up ends (the original's two training functions)."""
         for array in self.velocity.values():
-            array.fill(0)
+            self._device.write(array, np.zeros(array.shape, array.dtype))
 
     def start(self, step: int) -> None:
         """Number the next update."""
