@@ -163,9 +163,10 @@ __device__ __forceinline__ void move_tiles(const float* __restrict__ x, const Gr
         multiply_add(g[1], inputs4.y, gradients4);
         multiply_add(g[2], inputs4.z, gradients4);
         multiply_add(g[3], inputs4.w, gradients4);
-        if (!DATA) continue;
+        if constexpr (DATA) {
 #pragma unroll
-        for (unsigned row = 0; row < EACH; ++row) add_products(sums[k * EACH + row], w[row], gradients4);
+          for (unsigned row = 0; row < EACH; ++row) add_products(sums[k * EACH + row], w[row], gradients4);
+        }
       }
     }
     if (!DATA) wait();

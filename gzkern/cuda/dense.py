@@ -315,8 +315,8 @@ def backward_update(
 ) -> None:
     """Weight and velocity moved by :func:`backward_weights`, by the versions of :func:`product`.
 
-    Without a version more images than MOST_FUSED on tensor cores, or MOST_FUSED_IN_FP32, have their gradient stored, and
-    then :mod:`gzkern.cuda.nesterov` moves; by a version more than one sum takes.
+    Without a version more images than MOST_FUSED on tensor cores, or MOST_FUSED_IN_FP32, have their gradient stored;
+    :mod:`gzkern.cuda.nesterov` then moves. By a version it is so with more than one sum takes.
     """
     backend = _require_update(x, weight, gradient, update, kept, activation)
     (inputs, outputs), B = weight.shape, x.shape[1]
