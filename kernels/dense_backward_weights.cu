@@ -2,8 +2,9 @@
 //
 //   dweight[i, o] = Σ_b x[i, b] · dz[o, b],   dz = the gradient before the activation, rebuilt while it is loaded
 //
-// The sum over b is cut into parts of `part` terms, so that no chain of additions is long: one part up to B = 4096,
-// which is dweight; the sums of several are added in order by dense_backward_weights_sum.
+// The sum over b is cut into parts of `part` terms, so that no chain of additions is long: one part, which is dweight,
+// where the result has blocks enough or B is at most 128; the sums of several are added in order by
+// dense_backward_weights_sum.
 //
 // Arrays     x (I, B); gradient, kept: see GradientOfZ in include/activation.cuh; partial (parts, I, O);
 //            dweight (I, O).

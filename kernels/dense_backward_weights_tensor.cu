@@ -3,8 +3,8 @@
 //   dweight[i, o] = Σ_b x[i, b] · dz[o, b],   dz = the gradient before the activation, rebuilt on its way through shared
 //                                             memory
 //
-// The sum over b is cut into parts of `part` terms, at most 4,096: up to B = 4096 one part, which is dweight; the sums of
-// several are added in order by dense_backward_weights_sum.
+// The sum over b is cut into parts of `part` terms, at most 4,096: one part, which is dweight, where the result has blocks
+// enough for the device or B is at most 128; the sums of several are added in order by dense_backward_weights_sum.
 //
 // Arrays     x (I, B); gradient, kept: see GradientOfZ in include/activation.cuh; partial (parts, I, O). O and B
 //            multiples of 4.

@@ -17,7 +17,8 @@
 //            A weight is read once for every 16 b.
 //            activation kernels: a thread of each group four b of a row of y, which share a drawing of dropout where
 //            4 divides B; blocks as in include/dense_parts.cuh; grid (row, b).
-// NaN, ties  NaN in either piece becomes y, with code 0. Pieces that tie are both in the code.
+// NaN, ties  NaN in either piece becomes y, with code 0. Pieces that tie are both in the code. Dropout passes NaN,
+//            dropped or not; the backward pass of relu, which has y alone, takes a NaN for kept.
 // Versions   naive        every thread reads the whole of its column of weights and of x
 //            tiled        16 rows of both in shared memory, copied while the 16 before are multiplied
 //            vectorised   16-byte copies of the weights: O a multiple of 4
@@ -130,15 +131,12 @@ struct Everything {
 struct Dropout {
   unsigned key_low, key_high, layer;
   const long long* step;
-  unsigned threshold;
-  float scale;
+  Multiplier multiplier;
 
   __device__ __forceinline__ float4 from(unsigned i) const {
     const uint4 words = words_from(i);
     return make_float4(multiplier(words.x), multiplier(words.y), multiplier(words.z), multiplier(words.w));
   }
-
-  __device__ __forceinline__ float multiplier(unsigned word) const { return word >= threshold ? scale : 0.0f; }
 
   __device__ __forceinline__ uint4 words_from(unsigned i) const {
     const uint4 a = draw(i / 4);
@@ -208,7 +206,7 @@ extern "C" __global__ void __launch_bounds__(GROUP* GROUPS)
     dense_forward_relu_dropout(const float* __restrict__ partial, const float* __restrict__ bias, float* __restrict__ y,
                                unsigned O, unsigned B, unsigned parts, unsigned key_low, unsigned key_high,
                                unsigned layer, const long long* __restrict__ step, unsigned threshold, float scale) {
-  activate<RELU>(partial, bias, y, nullptr, O, B, parts, Dropout{key_low, key_high, layer, step, threshold, scale});
+  activate<RELU>(partial, bias, y, nullptr, O, B, parts, Dropout{key_low, key_high, layer, step, {threshold, scale}});
 }
 
 extern "C" __global__ void __launch_bounds__(GROUP* GROUPS)
@@ -222,5 +220,5 @@ extern "C" __global__ void __launch_bounds__(GROUP* GROUPS)
                                  float* __restrict__ y, unsigned char* __restrict__ code, unsigned O, unsigned B,
                                  unsigned parts, unsigned key_low, unsigned key_high, unsigned layer,
                                  const long long* __restrict__ step, unsigned threshold, float scale) {
-  activate<MAXOUT>(partial, bias, y, code, O, B, parts, Dropout{key_low, key_high, layer, step, threshold, scale});
+  activate<MAXOUT>(partial, bias, y, code, O, B, parts, Dropout{key_low, key_high, layer, step, {threshold, scale}});
 }

@@ -3,7 +3,8 @@
 //   y[i] = x[i] · (word[i] >= threshold ? scale : 0),   word[i] = word i mod 4 of
 //   Philox 4x32-10 with counter (i div 4, layer, step low, step high) and key (seed low, seed high)
 //
-// An operation of its own: inside a dense product every block of outputs would draw the mask of all inputs again.
+// An operation of its own for the inputs of the first dense layer: inside the product every block of outputs would draw
+// the mask of all inputs again. What a dense layer's activation gives is dropped where it is written, by dense_forward.cu.
 //
 // Arrays     x, y any shape, contiguous, n elements; step (1,) int64.
 // Threads    one four consecutive elements, which share one drawing.
@@ -12,13 +13,6 @@
 //            vectorised   16-byte loads and stores; n a multiple of 4
 
 #include "include/philox.cuh"
-
-struct Multiplier {
-  unsigned threshold;
-  float scale;
-
-  __device__ __forceinline__ float operator()(unsigned word) const { return word >= threshold ? scale : 0.0f; }
-};
 
 extern "C" __global__ void dropout_naive(const float* __restrict__ x, float* __restrict__ y, unsigned n,
                                          unsigned key_low, unsigned key_high, unsigned layer,

@@ -25,7 +25,7 @@ def product(
     scale: float = 1.0,
     precision: str = "tf32",
 ) -> Any:
-    """Partial sums of dweight, as (parts, I, O); one part up to B = 4096.
+    """Partial sums of dweight, as (parts, I, O); one part where the result has blocks enough, or B is at most 128.
 
     Args:
         x: (I, B).

@@ -7,6 +7,14 @@ __device__ __forceinline__ uint4 counter(unsigned quad, unsigned layer, long lon
   return make_uint4(quad, layer, static_cast<unsigned>(step), static_cast<unsigned>(step >> 32));
 }
 
+// What dropout multiplies by the element that a word decides on.
+struct Multiplier {
+  unsigned threshold;
+  float scale;
+
+  __device__ __forceinline__ float operator()(unsigned word) const { return word >= threshold ? scale : 0.0f; }
+};
+
 __device__ __forceinline__ uint4 philox(uint4 counter, uint2 key) {
 #pragma unroll
   for (int round = 0; round < 10; ++round) {
