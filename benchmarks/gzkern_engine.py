@@ -34,7 +34,7 @@ class Gzkern(Engine):
         behind: as of ``steps.record``.
     """
 
-    def __init__(self, job: Job, *, recorded: bool = True, behind: bool | None = None):
+    def __init__(self, job: Job, *, recorded: bool = True, behind: bool = True):
         super().__init__()
         home = select(job.device)
         set_threads(home, job.threads)

@@ -47,7 +47,7 @@ from gzkern.shapes import VIEWS
 from gzkern.steps import record
 
 PRECISIONS = ("fp32", "tf32", "fp32x3")
-UPDATES = ("behind", "fused")
+UPDATES = ("behind", "fused")  # the first as in training
 GAP = 1.0
 """Microseconds from one launch of a CUDA graph to the next of its branch: an assumption, nothing measured."""
 
@@ -153,11 +153,10 @@ class _Step:
         self._feed = ImageFeed(backend, self.network, images, labels, np.arange, config, stop=1)
         self._feed.provide(0)
 
-    def record(self, precision: str, update: str | None = None) -> Recorder:
-        """Its launches after the warm-up; None updates as training does."""
+    def record(self, precision: str, update: str = UPDATES[0]) -> Recorder:
+        """Its launches after the warm-up."""
         self.network.precision = precision
-        behind = None if update is None else update == "behind"
-        return record(self.network, self._optimiser, self._train, self._feed, True, behind)
+        return record(self.network, self._optimiser, self._train, self._feed, True, update == "behind")
 
     def aside(self, precision: str) -> set[tuple[str, str]]:
         """Operation and kernel of what goes aside in training."""

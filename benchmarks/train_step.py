@@ -143,7 +143,7 @@ def contenders(setting: Setting, bench: Bench) -> dict[str, tuple[Build, Job]]:
     found: dict[str, tuple[Build, Job]] = {"gzkern": (Gzkern, job)}
     if bench.device == "cuda" and setting.precision != "bf16":
         found["gzkern eager"] = partial(Gzkern, recorded=False), job
-        found["gzkern other update"] = partial(Gzkern, behind=setting.precision != "fp32"), job
+        found["gzkern other update"] = partial(Gzkern, behind=False), job
     if "torch" in bench.baselines:
         found |= {name: (partial(torch_engine, **form), job) for name, form in _FORMS[bench.device].items()}
         if bench.device == "cpu":

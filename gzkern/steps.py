@@ -132,12 +132,12 @@ def record(
     train: TrainConfig,
     feed: Feed,
     constrained: bool,
-    behind: bool | None = None,
+    behind: bool = True,
 ) -> Recorder:
     """All launches of one step of training, from its batch to its update; nothing runs.
 
-    ``behind`` moves the dense weights beside the backward pass of the convolutions, see ``update.Update``. None does
-    so in fp32, where the convolutions take longer than memory does; else one pass over the weights is the shorter way.
+    ``behind`` moves the dense weights beside the backward pass of the convolutions, see ``update.Update``; not so, one
+    pass over the weights gives the gradient of the input too, which is less to move and hides nothing.
     """
     recorder = Recorder(network.device.backend)
     device = Device(network.device.name, recorder)
@@ -152,7 +152,7 @@ def record(
         constrained=constrained,
         drop=train.dropout,
         seed=train.seed,
-        behind=network.precision == "fp32" if behind is None else behind,
+        behind=behind,
     )
     return recorder
 

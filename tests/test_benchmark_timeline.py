@@ -56,7 +56,7 @@ def test_both_ways_to_update_are_recorded(step, update, aside):
 
 def test_training_takes_the_way_that_it_records(step):
     assert timeline._update(step.aside("fp32")) == "behind"
-    assert timeline._update(step.aside("tf32")) == "fused"
+    assert timeline._update(step.aside("tf32")) == "behind"
 
 
 @pytest.fixture
