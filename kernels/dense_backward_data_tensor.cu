@@ -103,7 +103,7 @@ __device__ __forceinline__ void product(const float* __restrict__ weight, const 
     store<false, All, Weights>(sums, to, b0, B, i0, I);
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS, 2)
+extern "C" __global__ void __launch_bounds__(THREADS)
     dense_backward_data_tensor_tf32_64(const float* __restrict__ weight, const float* __restrict__ gradient,
                                        const void* __restrict__ kept, float* __restrict__ partial, unsigned I,
                                        unsigned O, unsigned B, unsigned part, unsigned activation, float scale) {
@@ -117,7 +117,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
   product<TF32, 128>(weight, {gradient, kept, activation, B, scale}, partial, I, O, B, part);
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS, 2)
+extern "C" __global__ void __launch_bounds__(THREADS)
     dense_backward_data_tensor_fp32x3_64(const float* __restrict__ weight, const float* __restrict__ gradient,
                                          const void* __restrict__ kept, float* __restrict__ partial, unsigned I,
                                          unsigned O, unsigned B, unsigned part, unsigned activation, float scale) {

@@ -52,7 +52,7 @@ __device__ __forceinline__ void product(const typename Format<PRECISION>::Elemen
   sums.store(partial + blockIdx.z * B * O, o0, O, b0, B);
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS, 2)
+extern "C" __global__ void __launch_bounds__(THREADS)
     dense_forward_tensor_tf32_64(const float* __restrict__ x, const float* __restrict__ weight,
                                  float* __restrict__ partial, unsigned I, unsigned O, unsigned B, unsigned part) {
   product<TF32, 64>(x, weight, partial, I, O, B, part);
@@ -64,7 +64,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
   product<TF32, 128>(x, weight, partial, I, O, B, part);
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS, 2)
+extern "C" __global__ void __launch_bounds__(THREADS)
     dense_forward_tensor_fp32x3_64(const float* __restrict__ x, const float* __restrict__ weight,
                                    float* __restrict__ partial, unsigned I, unsigned O, unsigned B, unsigned part) {
   product<FP32X3, 64>(x, weight, partial, I, O, B, part);
@@ -76,7 +76,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
   product<FP32X3, 128>(x, weight, partial, I, O, B, part);
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS, 2)
+extern "C" __global__ void __launch_bounds__(THREADS)
     dense_forward_tensor_bf16_64(const unsigned short* __restrict__ x, const unsigned short* __restrict__ weight,
                                  float* __restrict__ partial, unsigned I, unsigned O, unsigned B, unsigned part) {
   product<BF16, 64>(x, weight, partial, I, O, B, part);

@@ -78,6 +78,9 @@ class Plan:
 def plan(terms: int, sums: tuple[int, int], block: tuple[int, int], limits: Limits) -> Plan:
     """Blocks for a result of these extents: one a multiprocessor where that leaves parts of enough terms.
 
+    A second would double the parts to write and add up; the stages of one already keep memory busy, which small batches
+    wait for.
+
     Args:
         terms: of each sum.
         sums: extents of the result.
