@@ -17,6 +17,7 @@
 #include "include/dense_tensor.cuh"
 
 constexpr unsigned INPUTS = 256;  // of a block
+constexpr unsigned STAGES = 4;    // of the weights
 
 // A thread's part of a stage of dz: four columns b of two rows o.
 template <class Gradients>
@@ -44,19 +45,19 @@ struct Piece {
 };
 
 // To an array (B, I): columns of sums are side by side. ALIGNED: their number is a multiple of 4.
-template <bool ALIGNED, class S, class Weights>
-__device__ __forceinline__ void store(const S& sums, float* to, unsigned b0, unsigned B, unsigned i0, unsigned I) {
+template <bool ALIGNED, class All, class Weights>
+__device__ __forceinline__ void store(const All& sums, float* to, unsigned b0, unsigned B, unsigned i0, unsigned I) {
   const unsigned g = threadIdx.x % 32 / 4;
 #pragma unroll
-  for (unsigned m = 0; m < S::M; ++m)
+  for (unsigned m = 0; m < All::M; ++m)
 #pragma unroll
     for (unsigned half = 0; half < 2; ++half) {
-      const unsigned b = b0 + S::row() + 16 * m + 2 * g + half;
+      const unsigned b = b0 + All::row() + 16 * m + 2 * g + half;
       if (b >= B) continue;
 #pragma unroll
-      for (unsigned j = 0; j < S::J; j += 2) {
+      for (unsigned j = 0; j < All::J; j += 2) {
         const float (&even)[4] = sums.at[m][j], (&odd)[4] = sums.at[m][j + 1];
-        const unsigned i = i0 + S::column() + Weights::of(j, 0);
+        const unsigned i = i0 + All::column() + Weights::of(j, 0);
         store_up_to_4<ALIGNED>(to + b * I + i,
                                make_float4(even[2 * half], odd[2 * half], even[2 * half + 1], odd[2 * half + 1]),
                                i < I ? I - i : 0);
@@ -71,30 +72,15 @@ __device__ __forceinline__ void product(const float* __restrict__ weight, const 
   using Gradients = Rows<PRECISION, IMAGES, PRECISION == TF32>;
   using Weights = Columns<PRECISION, INPUTS, true>;
   using All = Sums<PRECISION, Gradients, Weights, IMAGES, INPUTS>;
-  constexpr unsigned STAGES = 4, DEPTH = Weights::DEPTH;
   extern __shared__ __align__(16) float shared[];
-  float* const weights = shared;
-  float *gradients = weights + STAGES * Weights::SIZE, *next = gradients + Gradients::SIZE;
   const unsigned i0 = blockIdx.x * INPUTS, b0 = blockIdx.y * IMAGES;
   const unsigned first = blockIdx.z * part, end = first + part < O ? first + part : O;
 
   All sums;
-  const unsigned my_gradients = Gradients::origin(sums.row());
-  const float* const my_weights = weights + Weights::origin(sums.column());
   Piece<Gradients> piece;
-  piece.load(dz, first, end, b0);
-  piece.store(gradients, dz);
-  for_stages<DEPTH, STAGES>(
-      first, end,
-      [&](unsigned stage, unsigned o) { Weights::copy(weights + stage * Weights::SIZE, weight, O, i0, I, o, end); },
-      [&](unsigned stage, unsigned o) {
-        piece.load(dz, o + DEPTH, end, b0);
-        sums.add(gradients + my_gradients, my_weights + stage * Weights::SIZE);
-        if (o + DEPTH < end) piece.store(next, dz);  // a branch, before which nothing is computed of what is not there
-        float* const done = gradients;
-        gradients = next;
-        next = done;
-      });
+  multiply_rebuilt<STAGES, Gradients, Weights>(
+      sums, shared, first, end, [&](float* to, unsigned o) { Weights::copy(to, weight, O, i0, I, o, end); },
+      [&](unsigned o) { piece.load(dz, o, end, b0); }, [&](float* to) { piece.store(to, dz); });
 
   float* const to = partial + blockIdx.z * B * I;
   if (I % 4 == 0)

@@ -18,6 +18,7 @@
 #include "include/dense_tensor.cuh"
 
 constexpr unsigned OUTPUTS = 256, INPUTS = 128;  // of a block
+constexpr unsigned STAGES = 4;                   // of the inputs
 
 // A thread's part of a stage of dz: four columns b of two rows o, of each 128. Lanes of the later columns take rows that
 // are eight further, or fewer, than those of the earlier ones: what lanes store at once then lies in different banks.
@@ -59,29 +60,15 @@ __device__ __forceinline__ void product(const float* __restrict__ x, const Gradi
                                         unsigned I, unsigned O, unsigned B, unsigned part) {
   using Gradients = Rows<PRECISION, OUTPUTS, PRECISION == TF32>;
   using Inputs = Columns<PRECISION, INPUTS, true>;
-  constexpr unsigned STAGES = 4, DEPTH = Inputs::DEPTH;
   extern __shared__ __align__(16) float shared[];
-  float* const inputs = shared;
-  float *gradients = inputs + STAGES * Inputs::SIZE, *next = gradients + Gradients::SIZE;
   const unsigned o0 = blockIdx.x * OUTPUTS, i0 = blockIdx.y * INPUTS;
   const unsigned first = blockIdx.z * part, end = first + part < B ? first + part : B;
 
   Sums<PRECISION, Gradients, Inputs, OUTPUTS, INPUTS> sums;
-  const unsigned my_gradients = Gradients::origin(sums.row());
-  const float* const my_inputs = inputs + Inputs::origin(sums.column());
   Pieces<Gradients> pieces;
-  pieces.load(dz, o0, O, first, end);
-  pieces.store(gradients, dz);
-  for_stages<DEPTH, STAGES>(
-      first, end, [&](unsigned stage, unsigned b) { Inputs::copy(inputs + stage * Inputs::SIZE, x, B, i0, I, b, end); },
-      [&](unsigned stage, unsigned b) {
-        pieces.load(dz, o0, O, b + DEPTH, end);
-        sums.add(gradients + my_gradients, my_inputs + stage * Inputs::SIZE);
-        if (b + DEPTH < end) pieces.store(next, dz);  // a branch, before which nothing is computed of what is not there
-        float* const done = gradients;
-        gradients = next;
-        next = done;
-      });
+  multiply_rebuilt<STAGES, Gradients, Inputs>(
+      sums, shared, first, end, [&](float* to, unsigned b) { Inputs::copy(to, x, B, i0, I, b, end); },
+      [&](unsigned b) { pieces.load(dz, o0, O, b, end); }, [&](float* to) { pieces.store(to, dz); });
   sums.store(partial + blockIdx.z * I * O, o0, O, i0, I);
 }
 

@@ -1,8 +1,7 @@
 """Dense layer on (features, B) arrays: product, bias, activation and their gradients; ``kernels/dense_*.cu``.
 
 Arrays are float32, codes uint8. Below the two operations stands one function a kernel, or a product kernel and the one
-that adds up its parts. ``kept`` is what their backward passes need of :func:`forward`: y by "relu", the code by
-"maxout", None by "linear"; ``scale`` that of the mask by which y was dropped, 1 without.
+that adds up its parts; ``kept`` and ``scale`` are those of ``dense_common``.
 
 In ``precision`` "tf32" and "fp32x3", which is three tf32 products with float32's error, products run on tensor cores
 where there are images enough and kernels for the sizes; all else is computed in fp32, which is as exact. "bf16" is for

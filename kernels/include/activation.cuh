@@ -22,8 +22,7 @@ struct GradientOfZ {
   const void* kept;       // relu: y (O, B); maxout: code (O/2, B), uint8; linear: not read
   unsigned activation;
   unsigned B;
-  float
-      scale;  // of the dropout after the activation, 1 without: what it dropped has y = 0 or code 0, the rest is scaled
+  float scale;  // of the dropout after the activation, 1 without; what it dropped has y = 0 or code 0
 
   __device__ __forceinline__ float at(unsigned o, unsigned b) const {
     return value((activation == MAXOUT ? o / 2 : o) * B + b, o % 2);

@@ -4,6 +4,7 @@
 //   Operand::copy     brings it there
 //   Sums              a warp's sums; add() multiplies a stage's operands, of two products' depth
 //   for_stages        calls copy and use; while a stage is used, those after it are on their way
+//   multiply_rebuilt  for_stages with rows that come through registers, in two buffers by turns
 //
 // An operand lies in shared memory in one of two ways, lines of rows (a line a term) or lines of terms, as its array does:
 // nothing is transposed. By TF32 and FP32X3 lane (g, t) = (lane / 4, lane % 4) takes terms 2t and 2t + 1 of each 8 for
@@ -33,6 +34,7 @@ struct Format<BF16> {
 // EXTENT rows, or columns, × DEPTH terms.
 template <unsigned PRECISION, unsigned EXTENT, bool LINES_OF_TERMS>
 struct Operand {
+  static_assert(PRECISION != BF16 || !LINES_OF_TERMS, "bf16 is loaded from lines of rows");
   using Element = typename Format<PRECISION>::Element;
   static constexpr unsigned TERMS = Format<PRECISION>::TERMS, DEPTH = 2 * TERMS;
   static constexpr unsigned AT_ONCE = 16 / sizeof(Element);  // copied by a thread
@@ -210,4 +212,29 @@ __device__ __forceinline__ void for_stages(unsigned first, unsigned end, Copy co
     free = stage;
     stage = stage + 1 == STAGES ? 0 : stage + 1;
   }
+}
+
+// All products of the terms from `first` to `end`, of rows that are rebuilt and columns that copy_columns(to, term) brings
+// to shared memory: there are STAGES of columns, and behind them two of rows, one used while the other is stored.
+// load_rows(term) takes what the rows of a stage are rebuilt from, which store_rows(to) does once the products are under
+// way.
+template <unsigned STAGES, class Rows_, class Columns_, class All, class CopyColumns, class LoadRows, class StoreRows>
+__device__ __forceinline__ void multiply_rebuilt(All& sums, float* shared, unsigned first, unsigned end,
+                                                 CopyColumns copy_columns, LoadRows load_rows, StoreRows store_rows) {
+  constexpr unsigned DEPTH = Columns_::DEPTH;
+  float *rows = shared + STAGES * Columns_::SIZE, *next = rows + Rows_::SIZE;
+  const unsigned my_rows = Rows_::origin(sums.row());
+  const float* const my_columns = shared + Columns_::origin(sums.column());
+  load_rows(first);
+  store_rows(rows);
+  for_stages<DEPTH, STAGES>(
+      first, end, [&](unsigned stage, unsigned term) { copy_columns(shared + stage * Columns_::SIZE, term); },
+      [&](unsigned stage, unsigned term) {
+        load_rows(term + DEPTH);
+        sums.add(rows + my_rows, my_columns + stage * Columns_::SIZE);
+        if (term + DEPTH < end) store_rows(next);  // a branch, before which nothing is computed of what is not there
+        float* const done = rows;
+        rows = next;
+        next = done;
+      });
 }
