@@ -139,7 +139,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 5)
   multiply_tiles<true>(weight, {gradient, kept, activation, B, scale}, partial, I, O, B, part);
 }
 
-extern "C" __global__ void __launch_bounds__(GROUP* GROUPS)
+extern "C" __global__ void __launch_bounds__(PARTS_THREADS)
     dense_backward_data_sum(const float* __restrict__ partial, float* __restrict__ dx, unsigned I, unsigned B,
                             unsigned parts) {
   const unsigned i = blockIdx.x * blockDim.y + threadIdx.y, b = (blockIdx.y * blockDim.x + threadIdx.x) * 4;

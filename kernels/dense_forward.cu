@@ -190,32 +190,32 @@ __device__ __forceinline__ void activate(const float* __restrict__ partial, cons
   }
 }
 
-extern "C" __global__ void __launch_bounds__(GROUP* GROUPS)
+extern "C" __global__ void __launch_bounds__(PARTS_THREADS)
     dense_forward_linear(const float* __restrict__ partial, const float* __restrict__ bias, float* __restrict__ y,
                          unsigned O, unsigned B, unsigned parts) {
   activate<LINEAR>(partial, bias, y, nullptr, O, B, parts, Everything());
 }
 
-extern "C" __global__ void __launch_bounds__(GROUP* GROUPS)
+extern "C" __global__ void __launch_bounds__(PARTS_THREADS)
     dense_forward_relu(const float* __restrict__ partial, const float* __restrict__ bias, float* __restrict__ y,
                        unsigned O, unsigned B, unsigned parts) {
   activate<RELU>(partial, bias, y, nullptr, O, B, parts, Everything());
 }
 
-extern "C" __global__ void __launch_bounds__(GROUP* GROUPS)
+extern "C" __global__ void __launch_bounds__(PARTS_THREADS)
     dense_forward_relu_dropout(const float* __restrict__ partial, const float* __restrict__ bias, float* __restrict__ y,
                                unsigned O, unsigned B, unsigned parts, unsigned key_low, unsigned key_high,
                                unsigned layer, const long long* __restrict__ step, unsigned threshold, float scale) {
   activate<RELU>(partial, bias, y, nullptr, O, B, parts, Dropout{key_low, key_high, layer, step, {threshold, scale}});
 }
 
-extern "C" __global__ void __launch_bounds__(GROUP* GROUPS)
+extern "C" __global__ void __launch_bounds__(PARTS_THREADS)
     dense_forward_maxout(const float* __restrict__ partial, const float* __restrict__ bias, float* __restrict__ y,
                          unsigned char* __restrict__ code, unsigned O, unsigned B, unsigned parts) {
   activate<MAXOUT>(partial, bias, y, code, O, B, parts, Everything());
 }
 
-extern "C" __global__ void __launch_bounds__(GROUP* GROUPS)
+extern "C" __global__ void __launch_bounds__(PARTS_THREADS)
     dense_forward_maxout_dropout(const float* __restrict__ partial, const float* __restrict__ bias,
                                  float* __restrict__ y, unsigned char* __restrict__ code, unsigned O, unsigned B,
                                  unsigned parts, unsigned key_low, unsigned key_high, unsigned layer,

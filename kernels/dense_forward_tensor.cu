@@ -111,13 +111,13 @@ __device__ __forceinline__ void activate(const float* __restrict__ partial, cons
   *reinterpret_cast<uint2*>(y + unit * B + b) = make_uint2(values[0] | values[1] << 16, values[2] | values[3] << 16);
 }
 
-extern "C" __global__ void __launch_bounds__(GROUP* GROUPS)
+extern "C" __global__ void __launch_bounds__(PARTS_THREADS)
     dense_forward_tensor_relu(const float* __restrict__ partial, const float* __restrict__ bias,
                               unsigned short* __restrict__ y, unsigned O, unsigned B, unsigned parts) {
   activate<RELU>(partial, bias, y, O, B, parts);
 }
 
-extern "C" __global__ void __launch_bounds__(GROUP* GROUPS)
+extern "C" __global__ void __launch_bounds__(PARTS_THREADS)
     dense_forward_tensor_maxout(const float* __restrict__ partial, const float* __restrict__ bias,
                                 unsigned short* __restrict__ y, unsigned O, unsigned B, unsigned parts) {
   activate<MAXOUT>(partial, bias, y, O, B, parts);

@@ -21,7 +21,7 @@ ACTIVATIONS = {"linear": np.uint32(0), "relu": np.uint32(1), "maxout": np.uint32
 LONGEST_CHAIN = 4096
 """Additions one after the other."""
 
-_MOST_GROUPS = 8  # of threads that share the parts of a sum
+_MOST_GROUPS = 8  # of threads that share the parts of a sum; as in dense_parts.cuh
 
 _KEPT = {"relu": "y", "maxout": "code"}
 

@@ -7,8 +7,8 @@
 
 #include "include/float4.cuh"
 
-constexpr unsigned GROUP = 4 * 16, GROUPS = 8;
-constexpr unsigned PARTS_AT_ONCE = 4;  // of a thread's loads on their way
+constexpr unsigned GROUP = 4 * 16, GROUPS = 8, PARTS_THREADS = GROUP * GROUPS;
+constexpr unsigned PARTS_AT_ONCE = 4;  // loaded by a thread before it adds the first
 
 __device__ __forceinline__ void load_rows(const float* from, float (&rows)[1]) { rows[0] = from[0]; }
 
