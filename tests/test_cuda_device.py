@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gzkern.cuda import device, nvrtc
-from gzkern.errors import GzkernError, InputError
+from gzkern.errors import GzkernError, InputError, OutOfMemory
 
 
 class CUDARuntimeError(RuntimeError):
@@ -19,7 +19,9 @@ class CUDARuntimeError(RuntimeError):
 
 
 class CUDADriverError(RuntimeError):
-    pass
+    def __init__(self, message, status=1):
+        super().__init__(message)
+        self.status = status
 
 
 class Runtime(ModuleType):
@@ -39,6 +41,9 @@ class Runtime(ModuleType):
 
     def getDeviceProperties(self, number):
         return {"name": b"NVIDIA H100 80GB HBM3", "totalGlobalMem": 80 * 2**30}
+
+    def memGetInfo(self):
+        return 2 * 2**30, 80 * 2**30
 
     def deviceGetAttribute(self, attribute, number):
         return self.attributes[attribute]
@@ -110,6 +115,7 @@ def cupy(monkeypatch):
     cupy, cuda, function = ModuleType("cupy"), ModuleType("cupy.cuda"), ModuleType("cupy.cuda.function")
     cuda.runtime, cuda.driver, cuda.nvrtc = Runtime("runtime"), Driver("driver"), Nvrtc("nvrtc")
     cuda.Device, cuda.function, function.Module = type("Device", (Device,), {}), function, Module
+    cuda.memory = SimpleNamespace(OutOfMemoryError=type("OutOfMemoryError", (MemoryError,), {}))
     cupy.cuda, cupy.__version__ = cuda, "14.2.0"
     cupy.empty = lambda shape, dtype: np.full(shape, Device.current, dtype)
     cupy.asarray = cupy.asnumpy = np.array
@@ -306,6 +312,16 @@ def test_failures_name_the_gpu_and_what_it_did(cupy, gpu, monkeypatch):
     monkeypatch.setattr(sys.modules["cupy"], "asnumpy", illegal)
     with pytest.raises(GzkernError, match="GPU 1: copying from the GPU, or what was launched before: cudaErrorIllegal"):
         gpu.asnumpy(None)
+
+
+@pytest.mark.parametrize("status", [None, 2])
+def test_what_does_not_fit_names_its_size_and_the_memory(cupy, gpu, monkeypatch, status):
+    def fail(*arguments):
+        raise CUDARuntimeError("out", status) if status else cupy.memory.OutOfMemoryError("Out of memory allocating 4")
+
+    monkeypatch.setattr(sys.modules["cupy"], "empty", fail, raising=False)
+    with pytest.raises(OutOfMemory, match=r"GPU 1: an array of 6\.0 GiB does not fit: 2\.0 of its 80\.0 GiB are free"):
+        gpu.empty((3, 2**29))
 
 
 @pytest.mark.nvrtc
