@@ -57,6 +57,7 @@ MISTAKES = [
     (["train", "--data", PACK, "--out", f"{TMP}/r", "--augment-on", "device"], "augments on the CPU anyway"),
     (["info", "--memory", "--batch", "0"], "--batch 0"),
     (["info", "--memory", "--config", "none"], "give a TOML file"),
+    (["info", "--memory", "--batch", "99999999"], "take a smaller batch"),
     (["info", "--batch", "4"], "--batch: goes with --memory"),
     (["train", "--data", PACK, "--out", f"{TMP}/r", "--threads", "9999"], "--threads 9999"),
     (["train", "--data", PACK, "--out", f"{TMP}/r", "--workers", "-2"], "--workers -2"),

@@ -282,8 +282,11 @@ class Blueprint:
         return array
 
     def ring(self, slots: int, arrays: Mapping[str, tuple[tuple[int, ...], Any]]) -> SimpleNamespace:
-        """Arrays of the shapes of a ring's."""
-        return SimpleNamespace(arrays={name: np.empty((2 * slots, *s), dtype) for name, (s, dtype) in arrays.items()})
+        """Arrays of the shapes of a ring's, that take no memory."""
+        shapes = {name: ((2 * slots, *shape), np.dtype(dtype)) for name, (shape, dtype) in arrays.items()}
+        return SimpleNamespace(
+            arrays={name: np.broadcast_to(np.zeros((), dtype), shape) for name, (shape, dtype) in shapes.items()}
+        )
 
     @property
     def home(self) -> Blueprint:
