@@ -47,7 +47,7 @@ class Run:
         """The run's configuration."""
         return load_config(self.config_file)
 
-    @cached_property
+    @property
     def environment(self) -> dict[str, Any]:
         """What ``environment.json`` recorded; empty where it is absent."""
         try:

@@ -94,7 +94,7 @@ def train(
     config = _settle_config(run, config, resume=resume, overwrite=overwrite)
     dataset = open_dataset(data, load_tree(config.data.tree), smallest=config.data.crop, progress=progress)
     trainer = Trainer(config, dataset, run, device=device, progress=progress)
-    if resume and augment_on == "auto":  # as it began, to the bit
+    if resume and augment_on == "auto" and trainer.network.device.backend is not None:  # as it began, to the bit
         augment_on = run.environment.get("augment_on", "auto")
     where = _augmenting_device(augment_on, config, trainer.network.device, dataset)
     threads_to_augment = _checked_workers(workers)

@@ -53,6 +53,10 @@ def test_a_run_is_the_cpus_within_rounding_and_resumes_bit_for_bit(device, demo_
     (run.checkpoint_folder / "000000006.safetensors").unlink()
     again = train(None, demo_pack, tmp_path / "run", device=device, resume=True, progress=False)
     assert again.weights_file.read_bytes() == final
+    again.weights_file.unlink()
+    (again.checkpoint_folder / "000000006.safetensors").unlink()
+    elsewhere = train(None, demo_pack, tmp_path / "run", device="cpu", resume=True, progress=False)
+    assert elsewhere.environment["augment_on"] == "cpu"
 
 
 @pytest.mark.parametrize("device", KERNEL_DEVICES)
