@@ -8,6 +8,7 @@ keeps all images on the device and sends how each is to be warped.
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -47,7 +48,7 @@ class Feed(Protocol):
         """End what works ahead."""
 
 
-class RingFeed:
+class RingFeed(ABC):
     """What both feeds share: a ring on the device, filled a block ahead.
 
     Args:
@@ -95,9 +96,9 @@ class RingFeed:
         """See :class:`Feed`."""
         self.ring.close()
 
+    @abstractmethod
     def fill(self, first: int, stop: int, slots: dict[str, np.ndarray]) -> None:
         """Write the batches of the steps [first, stop) into the first of these slots."""
-        raise NotImplementedError
 
 
 class CropFeed(RingFeed):
