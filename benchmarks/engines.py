@@ -11,6 +11,7 @@ import contextlib
 import math
 import multiprocessing
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -42,7 +43,7 @@ class Job:
     threads: int
 
 
-class Engine:
+class Engine(ABC):
     """One way to do a job.
 
     Attributes:
@@ -54,9 +55,9 @@ class Engine:
     def __init__(self) -> None:
         self._calls: dict[str, tuple[Call, int]] = {}
 
+    @abstractmethod
     def start(self, what: str) -> Call:
         """What makes one pass, ``STEP`` or ``PREDICT``, and need not wait for its result."""
-        raise NotImplementedError
 
     def clock(self, call: Call, count: int) -> float:
         """Seconds of so many calls, one right after the other."""
@@ -65,13 +66,13 @@ class Engine:
             call()
         return time.perf_counter() - begin
 
+    @abstractmethod
     def loss(self) -> float:
         """Of the steps so far; not finite if that of one was not."""
-        raise NotImplementedError
 
+    @abstractmethod
     def fetch(self) -> np.ndarray:
         """The answers (B, A) of the last prediction."""
-        raise NotImplementedError
 
     def peak_bytes(self) -> int:
         """Of memory: a GPU's, or this process's as Linux counts it since its start."""
