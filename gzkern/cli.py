@@ -119,9 +119,12 @@ def _pack(options: argparse.Namespace) -> int:
         options.out,
         load_tree(options.tree),
         smallest=DataConfig().crop,
+        crop=options.crop,
+        resume=options.resume,
         overwrite=options.overwrite,
     )
-    print(f"wrote {options.out}: {summary.count} images")
+    height, width = summary.image_shape[:2]
+    print(f"wrote {options.out}: {summary.count} images of {width}×{height} pixels")
     return FAILED if _say_skipped(summary.quarantined) else DONE
 
 
@@ -334,7 +337,8 @@ def _add_pack(commands: _Commands) -> None:
         "pack",
         _pack,
         "Decode a folder of images once, into a cache that training reads fast.",
-        "Files that cannot be used are listed in quarantine.csv with the reason, and the exit code is 1.",
+        "Files that cannot be used are listed in quarantine.csv with the reason, and the exit code is 1.\n"
+        "What an interrupted job has done is kept beside DIR; the same command with --resume goes on.",
     )
     sub.add_argument("folder", metavar="FOLDER", help="a folder of <id>.jpg or <id>.png")
     sub.add_argument("--labels", metavar="CSV", help="answer fractions, a row an id (default: pack without labels)")
@@ -345,7 +349,16 @@ def _add_pack(commands: _Commands) -> None:
         metavar="NAME|FILE",
         help="decision tree of the labels (default: %(default)s)",
     )
-    sub.add_argument("--overwrite", action="store_true", help="replace DIR if it is a pack")
+    sub.add_argument(
+        "--crop",
+        type=int,
+        metavar="N",
+        help="keep the central N×N pixels (386 is all that --config paper samples of 424; default: all)",
+    )
+    sub.add_argument("--resume", action="store_true", help="go on with the job that was interrupted")
+    sub.add_argument(
+        "--overwrite", action="store_true", help="replace DIR if it is a pack; drop what an interrupted job has done"
+    )
 
 
 def _add_demo_data(commands: _Commands) -> None:

@@ -8,6 +8,7 @@ aside under a hidden name for a moment).
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import secrets
 import shutil
@@ -70,10 +71,7 @@ def new_directory(path: str | Path, *, overwrite: bool = False) -> Iterator[Path
         GzkernError: writing failed midway (a full disk).
     """
     path = Path(path).resolve()
-    if path.exists() and not path.is_dir():
-        raise InputError(f"{path}: is a file, expected the name of a directory to write")
-    if not overwrite and path.exists() and not _is_empty(path):
-        raise InputError(f"{path}: already exists; choose another name or pass --overwrite")
+    require_free(path, overwrite=overwrite)
     partial = _partial_name(path)
     try:
         partial.mkdir(parents=True)
@@ -81,16 +79,63 @@ def new_directory(path: str | Path, *, overwrite: bool = False) -> Iterator[Path
         raise InputError(f"{path}: cannot be created ({error.strerror})") from None
     try:
         yield partial
-        for entry in partial.rglob("*"):
-            _sync(entry)
-        _sync(partial)
-        _move_into_place(partial, path, overwrite)
-        _sync(path.parent)
+        publish(partial, path, overwrite=overwrite)
     except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
         if isinstance(error, OSError):
             raise GzkernError(f"{path}: not written ({error})") from error
         raise
+
+
+def require_free(path: Path, *, overwrite: bool) -> None:
+    """Refuse a path that a new directory cannot take.
+
+    Raises:
+        InputError: it is a file, or a directory that is not empty (unless ``overwrite`` is given).
+    """
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path}: is a file, expected the name of a directory to write")
+    if not overwrite and path.exists() and not _is_empty(path):
+        raise InputError(f"{path}: already exists; choose another name or pass --overwrite")
+
+
+def publish(directory: Path, path: Path, *, overwrite: bool) -> None:
+    """Bring a directory to the disk and give it its name, ``path``, beside which it must lie on the same disk."""
+    for entry in directory.rglob("*"):
+        _sync(entry)
+    _sync(directory)
+    _move_into_place(directory, path, overwrite)
+    _sync(path.parent)
+
+
+@contextlib.contextmanager
+def locked(directory: Path, busy: str) -> Iterator[None]:
+    """Hold a directory against other processes by a file ``lock`` in it; the lock dies with its process.
+
+    The directory is made if need be, with those above it.
+
+    Args:
+        directory: what is held.
+        busy: the message where another process holds it.
+
+    Raises:
+        InputError: another process holds the directory, or it cannot be created.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise InputError(f"{directory}: cannot be created ({error.strerror})") from None
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(busy) from None
+        if os.fstat(descriptor).st_nlink == 0:  # the process that held it has removed the directory just now
+            raise InputError(busy)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _move_into_place(partial: Path, path: Path, overwrite: bool) -> None:

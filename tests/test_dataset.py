@@ -1,29 +1,33 @@
+import math
+
 import numpy as np
 import pytest
 from data_files import SIDE, TREE, kaggle_folder, picture, real_sample, write_images
 
 from gzkern.data import dataset as dataset_module
 from gzkern.data.dataset import open_dataset, split
+from gzkern.data.encoded import EncodedImages
 from gzkern.data.pack import open_pack, pack
 from gzkern.decision_tree import load_tree
 from gzkern.errors import InputError
 
 
-def pack_of(root, out):
+def pack_of(root, out, crop=None):
     summary = pack(
         root / "images_training_rev1",
         root / "training_solutions_rev1.csv",
         out,
         TREE,
         smallest=SIDE,
+        crop=crop,
         progress=False,
     )
     assert summary.path == out
     return out
 
 
-def opened(path, tree=TREE, smallest=SIDE):
-    return open_dataset(path, tree, smallest=smallest, progress=False)
+def opened(path, tree=TREE, smallest=SIDE, reach=0.0):
+    return open_dataset(path, tree, smallest=smallest, reach=reach, progress=False)
 
 
 def test_a_folder_and_its_pack_are_one_data_set(tmp_path):
@@ -57,13 +61,34 @@ def test_fingerprint_tells_data_sets_apart(tmp_path):
     assert len({a.fingerprint, b.fingerprint, opened(root).fingerprint}) == 3
 
 
-def test_a_large_folder_is_to_be_packed(tmp_path, monkeypatch):
+def test_a_large_folder_stays_encoded(tmp_path, monkeypatch, capsys):
     root = kaggle_folder(tmp_path)
+    images = root / "images_training_rev1"
+    (images / "103.jpg").write_bytes(b"")
+    picture(0, 64, 64).save(images / "104.jpg")
+    (images / "stray.png").touch()
     monkeypatch.setattr(dataset_module, "_MOST_MEMORY", 12 * SIDE * SIDE * 3)
-    assert len(opened(root)) == 12
+    decoded = opened(root)
+    assert isinstance(decoded.images, np.ndarray)
     monkeypatch.setattr(dataset_module, "_MOST_MEMORY", 12 * SIDE * SIDE * 3 - 1)
-    with pytest.raises(InputError, match=r"pack them first: gzkern pack .*images_training_rev1 --labels"):
-        opened(root)
+    encoded = opened(root)
+    assert isinstance(encoded.images, EncodedImages)
+    packed = opened(pack_of(root, tmp_path / "pack"))
+    assert encoded.fingerprint == decoded.fingerprint == packed.fingerprint
+    assert encoded.quarantined == decoded.quarantined
+    assert {q.id: q.reason for q in encoded.quarantined} == {
+        "103": "empty file",
+        "104": "64×64 pixels, most images have 48×48",
+        "stray": "its name is not an id of the label file",
+    }
+    assert (encoded.ids, encoded.whole_size, encoded.path) == (decoded.ids, decoded.whole_size, decoded.path)
+    np.testing.assert_array_equal(encoded.labels, decoded.labels)
+    np.testing.assert_array_equal(encoded.images[:], decoded.images)
+    assert capsys.readouterr().err == ""
+    open_dataset(root, TREE, smallest=SIDE)
+    said = capsys.readouterr().err.splitlines()[0]
+    assert said.startswith(f"gzkern: {root}: its images take 0.0 GiB decoded, too much to hold in memory;")
+    assert said.endswith(f"gzkern pack {images} --labels {root}/training_solutions_rev1.csv --out PACK")
 
 
 def test_places_without_a_data_set(tmp_path):
@@ -91,6 +116,51 @@ def test_a_pack_must_fit_the_tree_and_the_crop(tmp_path):
     (tmp_path / "bars.toml").write_text('name = "bars"\n[[questions]]\nid = 1\nanswers = ["yes", "no"]\n')
     with pytest.raises(InputError, match="not those of decision tree bars"):
         opened(packed, load_tree(tmp_path / "bars.toml"))
+
+
+@pytest.mark.parametrize(
+    ("reach", "refused"),
+    [
+        (9.5, None),
+        (9.51, r"up to 9.5 pixels from the centre, 22×22 in all; .* with --crop 22 or more"),
+        (14.4, "30×30 in all; run gzkern pack again with --crop 30 or more"),
+        (23.5, "48×48 in all; run gzkern pack again without --crop"),
+        (1000, "2002×2002 in all; run gzkern pack again without --crop"),
+        (math.inf, "recentring needs whole images; run gzkern pack again without --crop"),
+    ],
+)
+def test_a_pack_must_hold_what_is_sampled(tmp_path, reach, refused):
+    root = kaggle_folder(tmp_path)
+    whole, cropped = pack_of(root, tmp_path / "whole"), pack_of(root, tmp_path / "cropped", crop=20)
+    assert opened(whole, reach=reach).path == whole
+    assert opened(root, reach=reach).path is None
+    if refused:
+        with pytest.raises(InputError, match=f"holds the central 20×20 pixels of images of 48×48, but .*{refused}$"):
+            opened(cropped, reach=reach)
+    else:
+        dataset = opened(cropped, reach=reach)
+        assert (dataset.path, dataset.whole_size) == (cropped, (SIDE, SIDE))
+        assert dataset.fingerprint == opened(whole).fingerprint
+
+
+def test_an_axis_that_a_crop_left_whole_may_be_left(tmp_path):
+    (tmp_path / "images").mkdir()
+    picture(0, 64, 48).save(tmp_path / "images/1.png")
+    pack(tmp_path / "images", None, tmp_path / "pack", TREE, smallest=SIDE, crop=48, progress=False)
+    assert opened(tmp_path / "pack", reach=23.5).whole_size == (48, 64)
+    with pytest.raises(InputError, match=r"the central 48×48 pixels of images of 64×48, .* without --crop"):
+        opened(tmp_path / "pack", reach=23.6)
+
+
+def test_a_published_network_needs_386_pixels(tmp_path):
+    """211.5 ± 191.53 is all that an unrecentred network of the paper can sample (of 424)."""
+    (tmp_path / "images").mkdir()
+    picture(0, 424, 424).save(tmp_path / "images/1.png")
+    for crop in (386, 384):
+        pack(tmp_path / "images", None, tmp_path / str(crop), TREE, crop=crop, progress=False)
+    assert opened(tmp_path / "386", smallest=207, reach=191.53).images.shape[1:] == (386, 386, 3)
+    with pytest.raises(InputError, match="with --crop 386 or more"):
+        opened(tmp_path / "384", smallest=207, reach=191.53)
 
 
 def test_a_pack_without_labels_fits_any_tree(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 from ..decision_tree import DecisionTree
 from ..errors import InputError
 from .catalogue import list_images
+from .encoded import EncodedImages
 from .labels import read_labels
 from .loading import Candidate, Dataset, Loader
 from .pack import is_pack, open_pack
@@ -19,44 +21,75 @@ __all__ = ["Dataset", "open_dataset", "split"]
 
 _IMAGE_FOLDER = "images_training_rev1"
 _LABEL_FILE = "training_solutions_rev1.csv"
-_MOST_MEMORY = 4 * 2**30  # bytes; a larger data set is packed and read by memory map
+_MOST_MEMORY = 4 * 2**30  # bytes; a images that take more stay in their files
 
 
-def open_dataset(path: str | Path, tree: DecisionTree, *, smallest: int, progress: bool = True) -> Dataset:
-    """Open a pack, or decode a folder in the Kaggle layout into memory.
+def open_dataset(
+    path: str | Path, tree: DecisionTree, *, smallest: int, reach: float = 0.0, progress: bool = True
+) -> Dataset:
+    """Open a pack, or a folder in the Kaggle layout, whose images are decoded into memory where they fit.
 
-    The labels of a pack without labels are None.
+    The labels of a pack without labels are None. All files of a folder are decoded once, to check them, in any case;
+    those of a large one then anew as they are used.
 
     Args:
         path: a pack, or a folder that holds ``images_training_rev1`` and ``training_solutions_rev1.csv``.
         tree: the decision tree the labels answer.
         smallest: the least height and width of an image, in pixels.
-        progress: show a bar on stderr while decoding.
+        reach: how far from an image's centre, along either axis, it may be sampled, in its pixels; a pack of less is
+            refused. ``math.inf``: anywhere, for recentred networks.
+        progress: show a bar on stderr while files are read.
 
     Raises:
-        InputError: there is no data set at ``path``, it is not sound, answers another tree, or is too large
-            to be held in memory.
+        InputError: there is no data set at ``path``, it is not sound, answers another tree, or a pack does not hold
+            enough of each image.
     """
     path = Path(path)
     if is_pack(path):
-        return _open_fitting_pack(path, tree, smallest)
+        return _open_fitting_pack(path, tree, smallest, reach, progress)
     _require_kaggle_layout(path)
     images_folder, labels_csv = path / _IMAGE_FOLDER, path / _LABEL_FILE
     labels = read_labels(labels_csv, tree)
     loader = Loader(images_folder, labels, smallest=smallest, progress=progress)
-    if loader.most_bytes > _MOST_MEMORY:
-        raise InputError(
-            f"{path}: its images take {loader.most_bytes / 2**30:.1f} GiB decoded, too much to hold in "
-            f"memory; pack them first: gzkern pack {images_folder} --labels {labels_csv} --out PACK"
-        )
+    images: np.ndarray | EncodedImages
+    if loader.most_bytes <= _MOST_MEMORY:
+        used, images = _decoded(loader)
+    else:
+        if progress:
+            print(
+                f"gzkern: {path}: its images take {loader.most_bytes / 2**30:.1f} GiB decoded, too much to hold in "
+                "memory; they are checked now and decoded whenever they are used, and a pack is faster: "
+                f"gzkern pack {images_folder} --labels {labels_csv} --out PACK",
+                file=sys.stderr,
+            )
+        used, images = _encoded(loader)
+    return Dataset(
+        ids=tuple(candidate.id for candidate in used),
+        images=images,
+        labels=labels.fractions[[candidate.row for candidate in used]],
+        columns=tree.columns,
+        whole_size=(loader.shape[0], loader.shape[1]),
+        quarantined=tuple(loader.quarantined),
+    )
+
+
+def _decoded(loader: Loader) -> tuple[list[Candidate], np.ndarray]:
     images = np.empty((len(loader.candidates), *loader.shape), np.uint8)
     used: list[Candidate] = []
-    for candidate, image in loader:
-        images[len(used)] = image
-        used.append(candidate)
-    fractions = labels.fractions[[candidate.row for candidate in used]]
-    ids = tuple(candidate.id for candidate in used)
-    return Dataset(ids, images[: len(used)], fractions, tree.columns, tuple(loader.quarantined))
+    for candidate, _, image, _ in loader.decode("decoding"):
+        if image is not None:
+            images[len(used)] = image
+            used.append(candidate)
+    return used, images[: len(used)]
+
+
+def _encoded(loader: Loader) -> tuple[list[Candidate], EncodedImages]:
+    used, stamps = [], []
+    for candidate, stamp, image, _ in loader.decode("checking"):
+        if image is not None and stamp is not None:
+            used.append(candidate)
+            stamps.append(stamp)
+    return used, EncodedImages([candidate.path for candidate in used], stamps, loader.shape)
 
 
 def split(count: int, validation: float) -> tuple[range, range]:
@@ -78,17 +111,35 @@ def split(count: int, validation: float) -> tuple[range, range]:
     return range(count - held_out), range(count - held_out, count)
 
 
-def _open_fitting_pack(path: Path, tree: DecisionTree, smallest: int) -> Dataset:
-    dataset = open_pack(path)
+def _open_fitting_pack(path: Path, tree: DecisionTree, smallest: int, reach: float, progress: bool) -> Dataset:
+    dataset = open_pack(path, progress=progress)
     if dataset.labels is not None and dataset.columns != tree.columns:
         raise InputError(
             f"{path}: the pack's labels are not those of decision tree {tree.name}; set data.tree to "
             "the tree it was packed with, or run gzkern pack again"
         )
-    height, width = dataset.images.shape[1:3]
+    height, width = dataset.whole_size
     if min(height, width) < smallest:
         raise InputError(f"{path}: {width}×{height} pixels an image, smaller than the {smallest}-pixel crop")
+    for whole, kept in zip(dataset.whole_size, dataset.images.shape[1:3], strict=True):
+        if kept < whole and (kept - 1) / 2 < reach:
+            raise _too_small(path, dataset, reach)
     return replace(dataset, quarantined=())  # said when the pack was made
+
+
+def _too_small(path: Path, dataset: Dataset, reach: float) -> InputError:
+    height, width = dataset.whole_size
+    kept = dataset.images.shape[1]
+    holds = f"{path}: holds the central {kept}×{kept} pixels of images of {width}×{height}"
+    if math.isinf(reach):
+        return InputError(f"{holds}, but recentring needs whole images; run gzkern pack again without --crop")
+    needed = math.ceil(2 * reach + 1)
+    needed += (height - needed) % 2
+    mend = f"with --crop {needed} or more" if needed < min(height, width) else "without --crop"
+    return InputError(
+        f"{holds}, but this configuration samples up to {reach:.1f} pixels from the centre, {needed}×{needed} in all; "
+        f"run gzkern pack again {mend}"
+    )
 
 
 def _require_kaggle_layout(path: Path) -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -21,8 +22,9 @@ from .catalogue import list_images
 from .images import decode
 from .labels import Labels
 
-_WORKERS = min(8, os.cpu_count() or 1)
-_IN_FLIGHT = 4 * _WORKERS  # decoded images that may wait for their turn
+_WORKERS = len(os.sched_getaffinity(0))
+_IN_FLIGHT = 4 * _WORKERS  # images that are decoded or wait for their turn,
+_IN_FLIGHT_BYTES = 2**28  # and what they may take
 _SHAPES_LOOKED_AT = 25  # images whose commonest shape is that of the data set
 
 
@@ -50,25 +52,30 @@ class Dataset:
 
     Attributes:
         ids: one text an image.
-        images: (n, H, W, 3) uint8; an array, or a read-only map of a file.
+        images: (n, H, W, 3) uint8; an array, a read-only map of a file, or an ``EncodedImages``.
         labels: (n, answers) float32 in [0, 1]; None where there are none.
         columns: the name of each column of ``labels``.
+        whole_size: (height, width) of the images before a pack kept their centre alone; else that of ``images``.
         quarantined: what was left out when the files were read.
+        path: the folder of the pack; None for a folder of images.
     """
 
     ids: tuple[str, ...] = field(repr=False)
-    images: np.ndarray = field(repr=False)
+    images: Any = field(repr=False)
     labels: np.ndarray | None = field(repr=False)
     columns: tuple[str, ...]
+    whole_size: tuple[int, int]
     quarantined: tuple[Quarantined, ...] = field(default=(), repr=False)
+    path: Path | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hexadecimal SHA-256 over ids, labels and shape: the same for a folder and for its pack."""
-        header = {"ids": self.ids, "columns": self.columns, "shape": self.images.shape}
+        """Hexadecimal SHA-256 over ids, labels and whole size: the same for a folder and for all packs of it."""
+        shape = (len(self), *self.whole_size, 3)
+        header = {"ids": self.ids, "columns": self.columns, "shape": shape}
         digest = hashlib.sha256(json.dumps(header).encode())
         if self.labels is not None:
             digest.update(np.ascontiguousarray(self.labels, "<f4").tobytes())
@@ -83,6 +90,31 @@ class Candidate(NamedTuple):
     row: int
 
 
+class Stamp(NamedTuple):
+    """By what one sees that a file was changed: bytes, and the time of the last change in ns since 1970."""
+
+    size: int
+    mtime_ns: int
+
+
+def stamp_of(path: Path) -> Stamp | None:
+    """The stamp of a file; None where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return Stamp(status.st_size, status.st_mtime_ns)
+
+
+class Decoded(NamedTuple):
+    """What became of a candidate: its image, (H, W, 3) uint8, or the reason why there is none."""
+
+    candidate: Candidate
+    stamp: Stamp | None
+    image: np.ndarray | None
+    reason: str = ""
+
+
 class Loader:
     """Decodes the images of a folder in the order of the labels, or of their ids where there are none.
 
@@ -90,7 +122,7 @@ class Loader:
 
     Attributes:
         candidates: the files to decode; some may prove unusable.
-        quarantined: what was left out so far; complete when the iteration has ended.
+        quarantined: what was left out so far; complete when the last candidate was decoded.
         shape: (H, W, 3) of most images, which all must have.
     """
 
@@ -108,30 +140,52 @@ class Loader:
     @property
     def most_bytes(self) -> int:
         """Bytes of the images if every candidate is usable."""
-        return len(self.candidates) * int(np.prod(self.shape))
+        return len(self.candidates) * math.prod(self.shape)
 
-    def __iter__(self) -> Iterator[tuple[Candidate, np.ndarray]]:
-        """Yield each usable image, (H, W, 3) uint8, with where it came from."""
-        bar = tqdm(self._decode(), total=len(self.candidates), unit="image", disable=not self._progress)
-        for candidate, future in bar:
-            try:
-                image = future.result()
-                if image.shape != self.shape:
-                    raise ImageError(f"{_size(image.shape)} pixels, most images have {_size(self.shape)}")
-            except ImageError as error:
-                self.quarantined.append(Quarantined(str(candidate.path), candidate.id, str(error)))
-            else:
-                yield candidate, image
+    def decode(self, doing: str, first: int = 0) -> Generator[Decoded, None, None]:
+        """Say what became of each candidate from number ``first`` on, in order; ``doing`` heads the bar."""
+        bar = tqdm(
+            self._ahead(first),
+            desc=doing,
+            initial=first,
+            total=len(self.candidates),
+            unit="image",
+            disable=not self._progress,
+        )
+        for future in bar:
+            decoded = future.result()
+            if decoded.image is None:
+                self.quarantine(decoded.candidate, decoded.reason)
+            yield decoded
 
-    def _decode(self) -> Iterator[tuple[Candidate, Future[np.ndarray]]]:
+    def quarantine(self, candidate: Candidate, reason: str) -> None:
+        """Leave a candidate out."""
+        self.quarantined.append(Quarantined(str(candidate.path), candidate.id, reason))
+
+    def _ahead(self, first: int) -> Iterator[Future[Decoded]]:
         """Decode ahead in threads (Pillow releases the GIL), in order and in bounded memory."""
-        window: deque[tuple[Candidate, Future[np.ndarray]]] = deque()
+        window: deque[Future[Decoded]] = deque()
+        most = max(1, min(_IN_FLIGHT, _IN_FLIGHT_BYTES // math.prod(self.shape)))
         with ThreadPoolExecutor(_WORKERS) as pool:
-            for candidate in self.candidates:
-                window.append((candidate, pool.submit(decode, candidate.path, smallest=self._smallest)))
-                if len(window) == _IN_FLIGHT:
+            for number in range(first, len(self.candidates)):
+                window.append(pool.submit(self._decode, self.candidates[number]))
+                if len(window) == most:
                     yield window.popleft()
-            yield from window
+            while window:
+                yield window.popleft()
+
+    def _decode(self, candidate: Candidate) -> Decoded:
+        before = stamp_of(candidate.path)
+        image, reason = None, ""
+        try:
+            image = decode(candidate.path, smallest=self._smallest)
+            if image.shape != self.shape:
+                reason = f"{_size(image.shape)} pixels, most images have {_size(self.shape)}"
+        except ImageError as error:
+            reason = str(error)
+        if stamp_of(candidate.path) != before:
+            reason = "changed while it was read"
+        return Decoded(candidate, before, None if reason else image, reason)
 
     def _common_shape(self, folder: Path) -> tuple[int, ...]:
         """The commonest shape among some usable images from all over the folder."""

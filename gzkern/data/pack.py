@@ -2,7 +2,7 @@
 
 A pack holds ``images.npy`` (n, H, W, 3) uint8, ``labels.npy`` (n, answers) float32 unless it has no labels,
 ``index.csv`` (the id and file of each row), ``quarantine.csv`` (what was left out and why) and ``pack.json``
-(shape, answers, origin, and the size and SHA-256 of each file).
+(shape, what was kept of each image, answers, origin, and the size and SHA-256 of each file), written last.
 """
 
 from __future__ import annotations
@@ -10,28 +10,29 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import shutil
+import os
 from collections.abc import Iterable, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from ..decision_tree import DecisionTree
 from ..errors import InputError
-from ..files import new_directory
+from .journal import IMAGES, packing
 from .labels import read_labels
-from .loading import Candidate, Dataset, Loader, Quarantined
+from .loading import Dataset, Loader, Quarantined
 from .tables import read_rows
 
-_VERSION = 1
-_IMAGES = "images.npy"
+_VERSION = 2
 _LABELS = "labels.npy"
 _INDEX = "index.csv"
 _QUARANTINE = "quarantine.csv"
 _META = "pack.json"
+_BLOCK = 2**20  # bytes hashed at a time
 
 
 @dataclass(frozen=True)
@@ -51,13 +52,16 @@ def pack(
     tree: DecisionTree,
     *,
     smallest: int = 207,
+    crop: int | None = None,
+    resume: bool = False,
     overwrite: bool = False,
     progress: bool = True,
 ) -> PackSummary:
     """Decode a folder of images into a pack, in the order of the label file.
 
     Files that cannot be used are listed in ``quarantine.csv`` and the job goes on. The pack appears whole or
-    not at all.
+    not at all. What an interrupted job has done is kept in a hidden folder beside ``out``; with ``resume`` the job
+    goes on, and its pack is the uninterrupted one byte for byte.
 
     Args:
         folder: the images, each named by its id.
@@ -65,40 +69,67 @@ def pack(
         out: the directory to write.
         tree: the decision tree the labels answer.
         smallest: the least height and width of an image, in pixels.
-        overwrite: replace the pack that stands at ``out``.
-        progress: show a bar on stderr.
+        crop: keep the central ``crop`` × ``crop`` pixels of each image; None keeps all.
+        resume: go on with an interrupted job; files that were changed since they were packed are packed anew.
+        overwrite: replace the pack that stands at ``out``, and drop what an interrupted job has done.
+        progress: show bars on stderr.
 
     Raises:
-        InputError: bad labels, no usable image, no room on the disk, or ``out`` exists.
-        GzkernError: writing failed midway.
+        InputError: bad labels, no usable image, a crop that cannot be, no room on the disk, ``out`` exists, another
+            process packs there; nothing to resume, or a job with other arguments.
+        GzkernError: interrupted (by Ctrl-C too) or failed midway; what is done is kept.
     """
     folder, out = Path(folder), Path(out)
+    if resume and overwrite:
+        raise InputError("--resume keeps what is packed and --overwrite drops it; give one of the two")
     if overwrite and out.is_dir() and any(out.iterdir()) and not is_pack(out):
         raise InputError(f"{out}: is not a pack, so it is not overwritten; choose another name")
     labels = None if labels_csv is None else read_labels(labels_csv, tree)
     loader = Loader(folder, labels, smallest=smallest, progress=progress)
-    _require_space(out, loader.most_bytes)
-    with new_directory(out, overwrite=overwrite) as partial:
-        used = _write_images(partial / _IMAGES, loader)
+    shape = _kept_shape(loader.shape, crop)
+    columns = () if labels is None else tree.columns
+    plan = {
+        "folder of images": str(folder.absolute()),
+        "list of files": _digest([(c.path.name, c.row) for c in loader.candidates] + loader.quarantined),
+        "label file": None if labels_csv is None else _sha256(Path(labels_csv)),
+        "decision tree": columns,
+        "smallest size": smallest,
+        "size of most images": loader.shape,
+        "--crop": crop,
+        "version of packs": _VERSION,
+    }
+    with packing(out, loader.candidates, shape, plan, resume=resume, overwrite=overwrite) as journal:
+        for outcome in journal.outcomes:
+            if outcome.row is None:
+                loader.quarantine(outcome.candidate, outcome.reason)
+        with closing(loader.decode("packing", journal.done)) as rest:
+            for candidate, stamp, image, reason in rest:
+                journal.add(candidate, stamp, None if image is None else _centre(image, shape), reason)
+        if not journal.count:
+            raise InputError(f"{folder}: no usable image: {loader.quarantined[-1].reason}")
+        journal.finish()
+        used = [outcome.candidate for outcome in journal.outcomes if outcome.row is not None]
         if labels is not None:
-            np.save(partial / _LABELS, labels.fractions[[candidate.row for candidate in used]])
-        _write_csv(partial / _INDEX, ("id", "file"), ((c.id, c.path.name) for c in used))
-        _write_csv(partial / _QUARANTINE, Quarantined._fields, loader.quarantined)
+            np.save(journal.folder / _LABELS, labels.fractions[[candidate.row for candidate in used]])
+        _write_csv(journal.folder / _INDEX, ("id", "file"), ((c.id, c.path.name) for c in used))
+        _write_csv(journal.folder / _QUARANTINE, Quarantined._fields, loader.quarantined)
+        names = [_INDEX, IMAGES, *([] if labels is None else [_LABELS]), _QUARANTINE]
         meta = {
             "version": _VERSION,
             "count": len(used),
-            "image_shape": loader.shape,
+            "image_shape": shape,
+            "whole_size": loader.shape[:2],
+            "crop": crop,
             "tree": None if labels is None else tree.name,
-            "columns": () if labels is None else tree.columns,
+            "columns": columns,
             "quarantined": len(loader.quarantined),
             "images_from": str(folder.absolute()),
             "labels_from": None if labels_csv is None else str(Path(labels_csv).absolute()),
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "files": {file.name: _describe(file) for file in sorted(partial.iterdir())},
+            "files": {name: _describe(journal.folder / name, progress) for name in names},
         }
-        meta["checksum"] = _checksum(meta)
-        (partial / _META).write_text(json.dumps(meta, indent=2, ensure_ascii=False) + "\n", "utf-8")
-    return PackSummary(out, len(used), loader.shape, tuple(loader.quarantined))
+        meta["checksum"] = _digest(meta)
+        (journal.folder / _META).write_text(json.dumps(meta, indent=2) + "\n", "utf-8")
+    return PackSummary(out, len(used), shape, tuple(loader.quarantined))
 
 
 def is_pack(path: str | Path) -> bool:
@@ -106,12 +137,16 @@ def is_pack(path: str | Path) -> bool:
     return (Path(path) / _META).is_file()
 
 
-def open_pack(path: str | Path, *, verify: bool = False) -> Dataset:
+def open_pack(path: str | Path, *, verify: bool = False, progress: bool = True) -> Dataset:
     """Open a pack; its images stay on the disk and are read as they are used.
+
+    All other files are hashed always. The images are where they were written after ``pack.json``, as by a copy or a
+    change; if they are sound, ``pack.json`` is touched, so that they are not hashed again.
 
     Args:
         path: the directory.
-        verify: hash the images too, which reads all of them; the other files are hashed always.
+        verify: hash the images in any case, which reads all of them.
+        progress: show a bar on stderr where hashing takes long.
 
     Raises:
         InputError: the pack is incomplete, altered, or of another version of gzkern.
@@ -119,42 +154,45 @@ def open_pack(path: str | Path, *, verify: bool = False) -> Dataset:
     path = Path(path)
     meta = _read_meta(path)
     for name, expected in meta["files"].items():
-        _require_unaltered(path, name, expected, hashed=verify or name != _IMAGES)
+        _require_whole(path, name, expected["bytes"])
+    later = (path / IMAGES).stat().st_mtime_ns > (path / _META).stat().st_mtime_ns
+    for name, expected in meta["files"].items():
+        if (name != IMAGES or later or verify) and _sha256(path / name, progress) != expected["sha256"]:
+            raise _altered(path, f"{name} was changed")
     columns = tuple(meta["columns"])
     ids = tuple(cells[0] for _, cells in read_rows(path / _INDEX))[1:]
     quarantined = tuple(Quarantined(*cells) for _, cells in read_rows(path / _QUARANTINE))[1:]
     labels = np.load(path / _LABELS) if columns else None
     try:
-        images = np.load(path / _IMAGES, mmap_mode="r")
+        images = np.load(path / IMAGES, mmap_mode="r")
     except ValueError as error:
-        raise _altered(path, f"{_IMAGES} cannot be read ({error})") from None
+        raise _altered(path, f"{IMAGES} cannot be read ({error})") from None
     expected_shape = (meta["count"], *meta["image_shape"])
     if images.shape != expected_shape or images.dtype != np.uint8:
-        raise _altered(path, f"{_IMAGES} is {images.shape} {images.dtype}, expected {expected_shape} uint8")
-    return Dataset(ids, images, labels, columns, quarantined)
+        raise _altered(path, f"{IMAGES} is {images.shape} {images.dtype}, expected {expected_shape} uint8")
+    if later:
+        with suppress(OSError):  # a pack that may not be written is hashed each time
+            os.utime(path / _META)
+    return Dataset(ids, images, labels, columns, tuple(meta["whole_size"]), quarantined, path)
 
 
-def _require_space(out: Path, needed: int) -> None:
-    existing = next(folder for folder in out.absolute().parents if folder.exists())
-    free = shutil.disk_usage(existing).free
-    if free < needed:
-        raise InputError(f"{out}: the pack needs {needed / 2**30:.2f} GiB, only {free / 2**30:.2f} GiB are free there")
+def _kept_shape(shape: tuple[int, ...], crop: int | None) -> tuple[int, ...]:
+    """(H, W, 3) of the centre that is kept of an image; it must have as many pixels on either side of it."""
+    if crop is None:
+        return shape
+    height, width, channels = shape
+    if not 2 <= crop <= min(height, width) or (height - crop) % 2 or (width - crop) % 2:
+        parity = "a number" if (height - width) % 2 else "an odd number" if height % 2 else "an even number"
+        raise InputError(
+            f"--crop {crop}: expected {parity} from 2 to {min(height, width)}, which leaves as many pixels on either "
+            f"side of images of {width}×{height}"
+        )
+    return crop, crop, channels
 
 
-def _write_images(path: Path, loader: Loader) -> list[Candidate]:
-    used = []
-    with path.open("wb") as file:
-        _write_header(file, len(loader.candidates), loader.shape)
-        for candidate, image in loader:
-            file.write(image.tobytes())
-            used.append(candidate)
-        file.seek(0)  # numpy pads the header, so that its length does not depend on the count
-        _write_header(file, len(used), loader.shape)
-    return used
-
-
-def _write_header(file: BinaryIO, count: int, shape: tuple[int, ...]) -> None:
-    np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (count, *shape)})
+def _centre(image: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    top, left = ((whole - kept) // 2 for whole, kept in zip(image.shape[:2], shape[:2], strict=True))
+    return image[top : top + shape[0], left : left + shape[1]]
 
 
 def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -165,17 +203,26 @@ def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]])
         writer.writerows(rows)
 
 
-def _describe(path: Path) -> dict[str, Any]:
-    return {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+def _describe(path: Path, progress: bool) -> dict[str, Any]:
+    return {"bytes": path.stat().st_size, "sha256": _sha256(path, progress)}
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _sha256(path: Path, progress: bool = False) -> str:
+    """Hash a file; a bar says so where it takes more than a moment."""
+    digest = hashlib.sha256()
+    size = path.stat().st_size
+    with (
+        path.open("rb") as file,
+        tqdm(desc=f"checking {path.name}", total=size, unit="B", unit_scale=True, delay=1, disable=not progress) as bar,
+    ):
+        while block := file.read(_BLOCK):
+            digest.update(block)
+            bar.update(len(block))
+    return digest.hexdigest()
 
 
-def _checksum(meta: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _read_meta(path: Path) -> dict[str, Any]:
@@ -191,19 +238,17 @@ def _read_meta(path: Path) -> dict[str, Any]:
         raise InputError(
             f"{path}: pack version {meta['version']}, this gzkern reads version {_VERSION}; run gzkern pack again"
         )
-    if meta.pop("checksum", None) != _checksum(meta):
+    if meta.pop("checksum", None) != _digest(meta):
         raise _altered(path, f"{_META} was edited")
     return meta
 
 
-def _require_unaltered(path: Path, name: str, expected: dict[str, Any], *, hashed: bool) -> None:
+def _require_whole(path: Path, name: str, expected: int) -> None:
     file = path / name
     if not file.is_file():
         raise _altered(path, f"{name} is missing")
-    if (size := file.stat().st_size) != expected["bytes"]:
-        raise _altered(path, f"{name} has {size:,} bytes, expected {expected['bytes']:,}")
-    if hashed and _sha256(file) != expected["sha256"]:
-        raise _altered(path, f"{name} was changed")
+    if (size := file.stat().st_size) != expected:
+        raise _altered(path, f"{name} has {size:,} bytes, expected {expected:,}")
 
 
 def _altered(path: Path, what: str) -> InputError:
