@@ -1,0 +1,156 @@
+"""Threads that do numbered tasks ahead of a reader, who takes the results in order."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..errors import GzkernError
+
+
+@dataclass
+class _State:
+    """What the reader and the threads share; ``lock`` guards all of it."""
+
+    stop: int
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    next: int = 0
+    allowed: int = 0
+    closed: bool = False
+    results: dict[int, Any] = field(default_factory=dict)
+    made: int = 0
+    busy_s: float = 0.0
+    idle_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.for_workers, self.for_reader = threading.Condition(self.lock), threading.Condition(self.lock)
+
+    @property
+    def ended(self) -> bool:
+        """Whether no task will be begun any more."""
+        return self.closed or self.next >= self.stop
+
+
+@dataclass(frozen=True)
+class _Failure:
+    error: BaseException
+
+
+class Crew:
+    """The tasks 0 to ``stop`` − 1, begun in order by ``workers`` threads, as far as the reader allows.
+
+    After an exception no further task is begun, and the reader meets it in its turn. The threads end with the last
+    task, with :meth:`close`, with the last reference to the crew, or with the interpreter. They belong to the process
+    that made them: a fork has none, and is told so.
+
+    Args:
+        work: does a task, given its number; it must not refer to the crew, or that would never be forgotten.
+        stop: the number of tasks.
+        workers: threads, at least one.
+        name: of the threads.
+
+    Raises:
+        GzkernError: the system has no more threads to give.
+    """
+
+    def __init__(self, work: Callable[[int], Any], stop: int, workers: int, name: str):
+        self._state, self._process, self._name = _State(stop), os.getpid(), name
+        threads = [
+            threading.Thread(target=_work, args=(self._state, work), name=f"{name}-{number}", daemon=True)
+            for number in range(min(workers, stop))
+        ]
+        self._close = weakref.finalize(self, _end, self._state, threads, self._process)
+        try:
+            for thread in threads:
+                thread.start()
+        except RuntimeError as error:
+            self.close()
+            raise GzkernError(f"{workers} threads cannot be started ({error}); take fewer --workers") from None
+
+    def allow(self, stop: int) -> None:
+        """Let the tasks before this one begin."""
+        with self._state.lock:
+            self._state.allowed = max(self._state.allowed, stop)
+            self._state.for_workers.notify_all()
+
+    def take(self, task: int) -> Any:
+        """What a task returned, which is forgotten then; waits for it.
+
+        Raises:
+            GzkernError: it is not allowed to begin yet, nor ever will be, or the threads are another process's.
+            BaseException: what the task raised.
+        """
+        if os.getpid() != self._process:
+            raise GzkernError(f"the threads {self._name} are those of process {self._process}, from which this one was "
+                              "forked; begin anew here")  # fmt: skip
+        state = self._state
+        with state.lock:
+            if task >= state.allowed:
+                raise GzkernError(f"task {task} of {self._name} waits for the reader, who waits for it")
+            state.for_reader.wait_for(lambda: task in state.results or state.closed)
+            if task not in state.results:
+                raise GzkernError(f"the threads {self._name} were ended before task {task}")
+            result = state.results.pop(task)
+        if isinstance(result, _Failure):
+            self.close()
+            raise result.error
+        return result
+
+    @property
+    def done(self) -> int:
+        """Tasks that are done and not taken."""
+        return len(self._state.results)
+
+    def take_times(self) -> tuple[int, float, float]:
+        """Tasks done, and seconds at work and waiting for the reader of all threads, since this was last called."""
+        state = self._state
+        with state.lock:
+            times = state.made, state.busy_s, state.idle_s
+            state.made, state.busy_s, state.idle_s = 0, 0.0, 0.0
+        return times
+
+    def close(self) -> None:
+        """End the threads, after the tasks in work."""
+        self._close()
+
+
+def _work(state: _State, work: Callable[[int], Any]) -> None:
+    while True:
+        idle = time.perf_counter()
+        with state.lock:
+            state.for_workers.wait_for(lambda: state.ended or state.next < state.allowed)
+            if state.ended:
+                return
+            task = state.next
+            state.next += 1
+            busy = time.perf_counter()
+            state.idle_s += busy - idle
+        try:
+            result = work(task)
+        except BaseException as error:  # of any kind: the reader would wait for ever
+            result = _Failure(error)
+        with state.lock:
+            state.made += 1
+            state.busy_s += time.perf_counter() - busy
+            state.results[task] = result
+            if isinstance(result, _Failure):
+                state.stop = state.next
+                state.for_workers.notify_all()
+            state.for_reader.notify()
+
+
+def _end(state: _State, threads: list[threading.Thread], process: int) -> None:
+    if os.getpid() != process:  # a fork, where the lock may be held by nobody, for ever
+        return
+    with state.lock:
+        state.closed = True
+        state.for_workers.notify_all()
+        state.for_reader.notify_all()
+    for thread in threads:
+        if thread.ident is not None:
+            thread.join()
