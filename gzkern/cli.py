@@ -78,11 +78,13 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
+    from .augment.geometry import reach
     from .data.dataset import open_dataset
     from .evaluation import evaluate
 
     run = _load_run(options)
-    dataset = open_dataset(options.data, run.network.tree, smallest=run.config.data.crop)
+    data = run.config.data
+    dataset = open_dataset(options.data, run.network.tree, smallest=data.crop, reach=reach(data))
     part, result = evaluate(run, dataset, options.split, batch=options.batch)
     print(f"RMSE {result.rmse:.4f}")
     print(f"{result.images} images ({part}); accuracy where at least half the volunteers were asked:")
@@ -126,6 +128,15 @@ def _pack(options: argparse.Namespace) -> int:
     height, width = summary.image_shape[:2]
     print(f"wrote {options.out}: {summary.count} images of {width}×{height} pixels")
     return FAILED if _say_skipped(summary.quarantined) else DONE
+
+
+def _recentre(options: argparse.Namespace) -> int:
+    from .data.recentring import recentre
+
+    sets = ("gen1", "gen2") if options.set == "both" else (options.set,)
+    for path, images, missing in recentre(options.pack, sets, workers=options.workers, overwrite=options.overwrite):
+        print(f"wrote {path}: {images:,} images, {missing:,} of them without an object")
+    return DONE
 
 
 def _demo_data(options: argparse.Namespace) -> int:
@@ -247,7 +258,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"gzkern {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    for add in (_add_train, _add_evaluate, _add_predict, _add_pack, _add_demo_data, _add_info, _add_warmup):
+    for add in (
+        _add_train,
+        _add_evaluate,
+        _add_predict,
+        _add_pack,
+        _add_recentre,
+        _add_demo_data,
+        _add_info,
+        _add_warmup,
+    ):
         add(commands)
     return parser
 
@@ -282,7 +302,7 @@ def _add_train(commands: _Commands) -> None:
         help="change one setting, e.g. --set train.lr=0.05; may be repeated",
     )
     sub.add_argument("--seed", type=int, metavar="S", help="of initialisation, order, augmentation and dropout")
-    sub.add_argument("--workers", type=int, metavar="N", help="augmentation threads (default: one; 0: none)")
+    _add_workers(sub, "threads that augment on the CPU (default: auto, all cores but one for a GPU, else one; 0: none)")
     sub.add_argument("--resume", action="store_true", help="go on from the last checkpoint in RUN")
     sub.add_argument("--overwrite", action="store_true", help="delete the run in RUN first")
     sub.add_argument(
@@ -326,7 +346,7 @@ def _add_predict(commands: _Commands) -> None:
         help="folders, image files, globs, or a catalogue (CSV, Parquet)",
     )
     sub.add_argument("--out", required=True, metavar="FILE", help="FILE.csv or FILE.parquet")
-    sub.add_argument("--workers", type=int, metavar="N", help="decoding threads (default: one a core)")
+    _add_workers(sub, "threads that decode (default: auto, one a core)")
     sub.add_argument("--overwrite", action="store_true", help="replace FILE")
     _add_compute(sub, (*PRECISIONS, "bf16"), "that of the training, fp32 on the CPU")
 
@@ -359,6 +379,26 @@ def _add_pack(commands: _Commands) -> None:
     sub.add_argument(
         "--overwrite", action="store_true", help="replace DIR if it is a pack; drop what an interrupted job has done"
     )
+
+
+def _add_recentre(commands: _Commands) -> None:
+    sub = _command(
+        commands,
+        "recentre",
+        _recentre,
+        "Find the galaxies of a pack, for configurations that recentre.",
+        "They are stored in the pack, as objects_gen1.csv and objects_gen2.csv. Training and evaluation\n"
+        "do the same where it is not done yet. Needs sep: pip install gzkern[astro].",
+    )
+    sub.add_argument("pack", metavar="PACK", help="a pack of whole images")
+    sub.add_argument(
+        "--set",
+        choices=("gen1", "gen2", "both"),
+        default="both",
+        help="objects 10 sigma (gen1) or 2 sigma (gen2) above the background (default: %(default)s)",
+    )
+    _add_workers(sub, "processes that look for galaxies (default: auto, one a core)")
+    sub.add_argument("--overwrite", action="store_true", help="find them anew")
 
 
 def _add_demo_data(commands: _Commands) -> None:
@@ -408,6 +448,19 @@ def _add_compute(sub: argparse.ArgumentParser, precisions: Sequence[str], defaul
     sub.add_argument("--precision", choices=precisions, help=f"of the matrix products (default: {default})")
     sub.add_argument("--batch", type=int, metavar="B", help="images a network pass")
     sub.add_argument("--threads", type=int, metavar="N", help="compute threads (default: one a core)")
+
+
+def _add_workers(sub: argparse.ArgumentParser, help: str) -> None:
+    sub.add_argument("--workers", type=_workers, metavar="N|auto", help=help)
+
+
+def _workers(text: str) -> int | None:
+    if text == "auto":
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected auto or a whole number, got {text!r}") from None
 
 
 def _add_device(sub: argparse.ArgumentParser) -> None:

@@ -40,13 +40,16 @@ class ModelConfig:
 class DataConfig:
     """The crop (paper, preprocessing): ``target``² samples, ``scale`` image pixels apart, over ``crop``² pixels.
 
-    ``validation`` is the fraction at the end of the label file that is held out; 0 trains on all. ``tree`` is the
-    decision tree of the answers: the name of a shipped one, or a TOML file.
+    ``recentre`` moves the galaxy's centre to that of the crop and scales it to one size, as "gen1" or "gen2" of the
+    original found it (see ``data.recentring``), or leaves it ("none"). ``validation`` is the fraction at the end of the
+    label file that is held out; 0 trains on all. ``tree`` is the decision tree of the answers: the name of a shipped
+    one, or a TOML file.
     """
 
     crop: int = 207
     target: int = 69
     scale: float = 3.0
+    recentre: str = "none"
     validation: float = 0.1
     tree: str = "galaxy_zoo_2"
 
@@ -72,10 +75,12 @@ class TrainConfig:
     """The optimisation (paper, training).
 
     ``examples``, ``warmup_examples`` (at most a tenth of the run is taken), ``chunk`` and ``validate_every`` count
-    training examples. The rate ``lr`` is divided by ten at each fraction of the run in ``lr_steps``; ``momentum`` is
-    Nesterov's. ``dropout`` is the probability to drop an input of a dense layer. ``init`` is "published" (the paper's
-    fixed standard deviations) or "fan_in". ``seed`` keys initialisation, order, augmentation and dropout.
-    ``precision`` is that of the matrix products. The last ``checkpoints_kept`` checkpoints stay.
+    training examples. ``sampling`` is "chunks" (each of ``chunk`` examples, drawn without replacement, independently of
+    the others) or "epochs" (every image once an epoch, in a new order). The rate ``lr`` is divided by ten at each
+    fraction of the run in ``lr_steps``; ``momentum`` is Nesterov's. ``dropout`` is the probability to drop an input of
+    a dense layer. ``init`` is "published" (the paper's fixed standard deviations) or "fan_in". ``seed`` keys
+    initialisation, order, augmentation and dropout. ``precision`` is that of the matrix products. The last
+    ``checkpoints_kept`` checkpoints stay.
     """
 
     examples: int = 25_000_000
@@ -84,6 +89,7 @@ class TrainConfig:
     lr_steps: tuple[float, ...] = (0.72, 0.92)
     momentum: float = 0.9
     warmup_examples: int = 10_000
+    sampling: str = "chunks"
     chunk: int = 10_000
     dropout: float = 0.5
     init: str = "published"
@@ -108,6 +114,8 @@ class Config:
 
 _HEADS = ("maxout", "relu")
 _INITS = ("published", "fan_in")
+SAMPLINGS = ("chunks", "epochs")
+RECENTRE = ("none", "gen1", "gen2")
 
 
 def load_config(source: str | Path = "paper", overrides: typing.Sequence[str] = ()) -> Config:
@@ -228,6 +236,7 @@ def _check(config: Config) -> None:
         f"[data] crop: {data.crop} is not target × scale = {data.target} × {data.scale:g}; "
         f"set crop to {round(data.target * data.scale)} or change the others",
     )
+    require(data.recentre in RECENTRE, f"[data] recentre: expected one of {', '.join(RECENTRE)}, got {data.recentre!r}")
     require(0 <= data.validation < 1, f"[data] validation: expected 0 up to below 1, got {data.validation}")
     require(0 <= augment.rotation <= 360, f"[augment] rotation: expected 0 to 360, got {augment.rotation}")
     require(
@@ -241,6 +250,10 @@ def _check(config: Config) -> None:
     require(
         train.examples >= train.batch,
         f"[train] examples: {train.examples} are fewer than one batch of {train.batch}",
+    )
+    require(
+        train.sampling in SAMPLINGS,
+        f"[train] sampling: expected one of {', '.join(SAMPLINGS)}, got {train.sampling!r}",
     )
     require(
         train.chunk >= train.batch,

@@ -141,7 +141,7 @@ def set_threads(device: Device, count: int | None) -> int:
     Raises:
         InputError: fewer than one, or more than the machine's cores.
     """
-    limit = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    limit = cores()
     if device.name == "cpu":
         import numba
 
@@ -158,3 +158,8 @@ def set_threads(device: Device, count: int | None) -> int:
         backend.threads = count or backend.threads
         return backend.threads
     return count or limit
+
+
+def cores() -> int:
+    """Of this machine, as far as this process may use them."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .data.dataset import Dataset, split
+from .data.recentring import recentring_of
 from .decision_tree import DecisionTree, Question
 from .errors import InputError
 from .prediction import predict_rows
@@ -89,5 +90,8 @@ def evaluate(run: Run, dataset: Dataset, part: str | None = None, *, batch: int 
         raise InputError("this data set has no labels to compare with; pack it again with --labels CSV")
     part, rows = choose_rows(run, dataset, part)
     indices = np.arange(rows.start, rows.stop)
-    predictions = predict_rows(run.network, run.config.data, dataset.images, indices, batch=batch)
+    recentring = recentring_of(dataset, run.config.data)
+    predictions = predict_rows(
+        run.network, run.config.data, dataset.images, indices, batch=batch, recentring=recentring
+    )
     return part, score(predictions, dataset.labels[indices], run.network.tree)

@@ -1,8 +1,8 @@
 """How a recorded training step gets its batch: from a ring on the device, by the number of the step.
 
-A ring has two halves; a half has the batches of a block of steps, and is filled while the steps of the other are under
-way. What stands in it is the feed's choice: :class:`CropFeed` augments on the CPU and sends crops, :class:`ImageFeed`
-keeps all images on the device and sends how each is to be warped.
+The device has room for two blocks of batches: one is filled while the steps of the other are under way. What stands in
+it is the feed's choice: :class:`CropFeed` augments on the CPU and sends crops, :class:`ImageFeed` keeps all images on
+the device and sends how each is to be warped.
 """
 
 from __future__ import annotations
@@ -14,15 +14,20 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from .augment.pool import BatchPool
+from .augment.pool import BatchPool, slot_arrays
 from .augment.tables import tables
 from .augment.warp import require_tables
 from .autograd.tape import Tape, Variable
 from .config import Config
 from .models.network import Network
 
-_CROP_SLOTS = 8  # of a half: 15 MB at the published batch
-_IMAGE_SLOTS = 256
+_CROP_IMAGES = 128  # of a block, unless a batch has more: 15 MB
+_CROP_BLOCKS = 8  # on the host, so that many threads work ahead
+_IMAGE_SLOTS = 256  # of a block
+_IMAGE_BLOCKS = 2  # on the host
+
+Report = dict[str, float | None]
+"""How the supply of batches went since the last one, by the names of metrics.jsonl; see ``BatchPool.take_report``."""
 
 
 class Feed(Protocol):
@@ -31,18 +36,14 @@ class Feed(Protocol):
     images: Any
     """All images, where they lie on the device; else None."""
 
-    @property
-    def queue_fill(self) -> float:
-        """The part of what is prepared ahead that is ready, 0 to 1; near 0, training waits for augmentation."""
-
     def batch(self, tape: Tape, network: Network, step: Any) -> tuple[Variable, Any]:
         """Patches and targets (A, B) of a step that is being recorded; ``step`` (1,) int64 tells it when it runs."""
 
     def provide(self, step: int) -> None:
         """Have the batch of this step on the device; asked for in order, before the step is launched."""
 
-    def take_wait_s(self) -> float:
-        """For how many seconds training has waited for batches since this was last called."""
+    def take_report(self) -> Report:
+        """How the supply went since this was last called."""
 
     def close(self) -> None:
         """End what works ahead."""
@@ -54,51 +55,44 @@ class RingFeed(ABC):
     Args:
         backend: of the device.
         slots: batches of a block.
+        blocks: on the host.
         arrays: shape and dtype of a batch's part of each array, by name.
         stop: the number after the last step.
     """
 
-    def __init__(self, backend: Any, slots: int, arrays: Mapping[str, tuple[tuple[int, ...], Any]], stop: int):
-        self.ring = backend.ring(slots, arrays)
-        self._slots, self._stop = slots, stop
-        self._entered = self._filled = -1
-        self._waited = 0.0
+    def __init__(
+        self, backend: Any, slots: int, blocks: int, arrays: Mapping[str, tuple[tuple[int, ...], Any]], stop: int
+    ):
+        self.ring = backend.ring(slots, blocks, arrays)
+        self._slots, self._blocks, self._stop = slots, blocks, stop
+        self._entered = self._sent = -1
 
     def provide(self, step: int) -> None:
         """See :class:`Feed`."""
         block = step // self._slots
         if block != self._entered:
-            if block != self._filled:
+            if block != self._sent:
                 self._send(step)
-            self.ring.enter(block % 2)
+            self.ring.enter(block)
             self._entered = block
         # Once the device has a step to work at.
-        elif block == self._filled and (block + 1) * self._slots < self._stop:
+        elif block == self._sent and (block + 1) * self._slots < self._stop:
             self._send((block + 1) * self._slots)
 
-    def take_wait_s(self) -> float:
-        """See :class:`Feed`."""
-        waited, self._waited = self._waited, 0.0
-        return waited
-
     def _send(self, first: int) -> None:
-        """Fill the half of this step, from it on, and send it."""
-        block, slot = divmod(first, self._slots)
-        stop = min((block + 1) * self._slots, self._stop)
-        host = self.ring.host(block % 2)  # waits for a device that is behind
-        begin = time.perf_counter()
-        self.fill(first, stop, {name: array[slot:] for name, array in host.items()})
-        self._waited += time.perf_counter() - begin
-        self.ring.send(block % 2)
-        self._filled = block
+        """Fill the block of this step, from it on, and send it."""
+        block = first // self._slots
+        self.fill(first, min((block + 1) * self._slots, self._stop))
+        self.ring.send(block)
+        self._sent = block
 
     def close(self) -> None:
         """See :class:`Feed`."""
         self.ring.close()
 
     @abstractmethod
-    def fill(self, first: int, stop: int, slots: dict[str, np.ndarray]) -> None:
-        """Write the batches of the steps [first, stop) into the first of these slots."""
+    def fill(self, first: int, stop: int) -> None:
+        """Have the batches of the steps [first, stop), of one block, in their slots on the host."""
 
 
 class CropFeed(RingFeed):
@@ -107,22 +101,25 @@ class CropFeed(RingFeed):
     Args:
         backend: of the device.
         network: that is trained.
-        pool: of all batches from the first step on.
+        start_pool: the pool of all batches from the first step on, given the ring that it is to fill.
         batch: images.
         stop: the number after the last step.
     """
 
-    def __init__(self, backend: Any, network: Network, pool: BatchPool, batch: int, stop: int):
-        crop = (batch, 2, network.target, network.target, 3)
-        arrays = {"crops": (crop, np.float32), "targets": ((len(network.tree), batch), np.float32)}
-        super().__init__(backend, _CROP_SLOTS, arrays, stop)
-        self.images = None
-        self._pool, self._batches = pool, iter(pool)
+    images = None
 
-    @property
-    def queue_fill(self) -> float:
-        """See :class:`Feed`."""
-        return self._pool.queue_fill
+    def __init__(
+        self,
+        backend: Any,
+        network: Network,
+        start_pool: Callable[[Mapping[str, np.ndarray]], BatchPool],
+        batch: int,
+        stop: int,
+    ):
+        arrays = slot_arrays(batch, network.target, len(network.tree))
+        super().__init__(backend, max(1, _CROP_IMAGES // batch), _CROP_BLOCKS, arrays, stop)
+        self._pool = start_pool(self.ring.host)
+        self._held = 0  # batches that are on their way to the device
 
     def batch(self, tape: Tape, network: Network, step: Any) -> tuple[Variable, Any]:
         """See :class:`Feed`."""
@@ -133,15 +130,19 @@ class CropFeed(RingFeed):
             )
         return network.patches(tape, Variable(crops)), targets
 
-    def fill(self, first: int, stop: int, slots: dict[str, np.ndarray]) -> None:
+    def fill(self, first: int, stop: int) -> None:
         """See :class:`RingFeed`."""
-        for slot in range(stop - first):
-            batch = next(self._batches)
-            slots["crops"][slot], slots["targets"][slot] = batch.crops, batch.labels.T
+        if self._held:
+            self.ring.wait_sent(self._sent)
+        for _ in range(self._held):
+            self._pool.release()
+        for _ in range(first, stop):
+            self._pool.take()
+        self._held = stop - first
 
-    def take_wait_s(self) -> float:
+    def take_report(self) -> Report:
         """See :class:`Feed`."""
-        return self._pool.take_wait_s()
+        return self._pool.take_report()
 
     def close(self) -> None:
         """See :class:`Feed`."""
@@ -160,9 +161,8 @@ class ImageFeed(RingFeed):
         index_of: the images of the examples [start, stop).
         config: of the run.
         stop: the number after the last step.
+        recentring: (n, 3) float64, see ``geometry.crop_matrices``.
     """
-
-    queue_fill = 1.0
 
     def __init__(
         self,
@@ -173,6 +173,7 @@ class ImageFeed(RingFeed):
         index_of: Callable[[int, int], np.ndarray],
         config: Config,
         stop: int,
+        recentring: np.ndarray | None = None,
     ):
         B = config.train.batch
         arrays = {
@@ -181,10 +182,11 @@ class ImageFeed(RingFeed):
             "shifts": ((B, 3), np.float32),
             "targets": ((len(network.tree), B), np.float32),
         }
-        super().__init__(backend, min(_IMAGE_SLOTS, stop), arrays, stop)
+        super().__init__(backend, min(_IMAGE_SLOTS, stop), _IMAGE_BLOCKS, arrays, stop)
         self.images = backend.asarray(images)
         self._labels, self._index_of, self._config, self._size = labels, index_of, config, images.shape[1:3]
-        self._count = len(images)
+        self._count, self._recentring = len(images), recentring
+        self._waited = 0.0
 
     def batch(self, tape: Tape, network: Network, step: Any) -> tuple[Variable, Any]:
         """See :class:`Feed`."""
@@ -198,15 +200,25 @@ class ImageFeed(RingFeed):
             patches = device.warp.patches(images, *tables, step, network.target, network.patch)
         return Variable(patches), targets
 
-    def fill(self, first: int, stop: int, slots: dict[str, np.ndarray]) -> None:
+    def fill(self, first: int, stop: int) -> None:
         """See :class:`RingFeed`."""
-        B = self._config.train.batch
+        self.ring.wait_sent(first // self._slots - self._blocks)
+        begin, B = time.perf_counter(), self._config.train.batch
         examples = np.arange(first * B, stop * B)
         indices = self._index_of(first * B, stop * B)
+        config, size = self._config, self._size
         matrices, shifts = tables(
-            examples, indices, self._config.train.seed, self._config.augment, self._config.data, self._size
+            examples, indices, config.train.seed, config.augment, config.data, size, self._recentring
         )
         require_tables(indices, matrices, self._count)
         targets = self._labels[indices].reshape(-1, B, self._labels.shape[1]).swapaxes(1, 2)
+        slot = first % (self._blocks * self._slots)
         for name, values in {"indices": indices, "matrices": matrices, "shifts": shifts, "targets": targets}.items():
-            slots[name][: stop - first] = values.reshape(stop - first, *slots[name].shape[1:])
+            slots = self.ring.host[name][slot : slot + stop - first]
+            slots[...] = values.reshape(slots.shape)
+        self._waited += time.perf_counter() - begin
+
+    def take_report(self) -> Report:
+        """See :class:`Feed`; nothing is prepared by threads."""
+        waited, self._waited = self._waited, 0.0
+        return {"queue_fill": None, "wait_s": waited, "pool_images_per_s": None, "pool_wait_s": None}

@@ -13,19 +13,20 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 import numpy as np
 from tqdm import tqdm
 
-from .augment.geometry import crop_matrices
+from .augment.geometry import crop_matrices, reach
 from .augment.parameters import identity
-from .augment.pool import identity_crops
+from .augment.pool import Images, identity_crops
 from .augment.tables import identity_tables
 from .augment.warp import warp
 from .config import DataConfig
 from .data.catalogue import read_catalogue
 from .data.images import decode
+from .data.recentring import recentring_of_image
 from .device import Device
 from .errors import ImageError, InputError
 from .files import write_atomically
@@ -42,23 +43,25 @@ _Write = Callable[[BinaryIO, Sequence[str], Sequence[str], np.ndarray], Any]
 def predict_rows(
     network: Network,
     data: DataConfig,
-    images: np.ndarray,
+    images: Images,
     rows: np.ndarray,
     *,
     batch: int = BATCH,
     on_device: Any = None,
+    recentring: np.ndarray | None = None,
 ) -> np.ndarray:
     """Answer probabilities (len(rows), A) float32 of rows of ``images`` (n, H, W, 3) uint8, unperturbed.
 
-    ``on_device``: the same images, where they lie on the network's device already.
+    ``on_device``: the same images, where they lie on the network's device already. ``recentring``: (n, 3) float64 of
+    all images, see ``augment.geometry.crop_matrices``.
     """
     answers = np.empty((len(rows), len(network.tree)), np.float32)
     for start in range(0, len(rows), batch):
         part = slice(start, start + batch)
         if network.device.backend is None:
-            answers[part] = network.predict(identity_crops(images, rows[part], data))
+            answers[part] = network.predict(identity_crops(images, rows[part], data, recentring))
         else:
-            matrices, _ = identity_tables(rows[part], data, images.shape[1:3])
+            matrices, _ = identity_tables(rows[part], data, images.shape[1:3], recentring)
             if on_device is None:
                 answers[part] = network.predict_images(images[rows[part]], matrices)
             else:
@@ -131,7 +134,7 @@ def predict_files(
     with tqdm(total=len(catalogue.paths), unit="image", disable=not progress) as bar:
         for part in _batches(decoded, batch):
             good = [(id_, image) for _, id_, image in part if not isinstance(image, str)]
-            skipped += [(path, id_, image) for path, id_, image in part if isinstance(image, str)]
+            skipped += [(path, id_, reason) for path, id_, reason in part if isinstance(reason, str)]
             if good:
                 answers.append(_answers(network, run.config.data, [image for _, image in good]))
                 ids += [id_ for id_, _ in good]
@@ -144,41 +147,51 @@ def predict_files(
     return PredictionSummary(len(ids), tuple(skipped))
 
 
-def _preparation(network: Network, data: DataConfig) -> Callable[[np.ndarray], np.ndarray]:
+class _Prepared(NamedTuple):
+    """An image by itself, ready for the network: ``pixels`` (H, W, 3) uint8, and ``matrices`` (2, 2, 3) of its crops.
+
+    On the CPU ``pixels`` are the crops (2, T, T, 3) float32 themselves.
+    """
+
+    pixels: np.ndarray
+    matrices: np.ndarray
+
+
+def _preparation(network: Network, data: DataConfig) -> Callable[[np.ndarray], _Prepared]:
     """What is done with each image by itself: its crops are made on the CPU, or what they see goes to the device."""
-    return partial(_crops if network.device.backend is None else _centre, data=data)
+    return partial(_crops if network.device.backend is None else _seen, data=data)
 
 
-def _answers(network: Network, data: DataConfig, prepared: Sequence[np.ndarray]) -> np.ndarray:
+def _answers(network: Network, data: DataConfig, prepared: Sequence[_Prepared]) -> np.ndarray:
     """Answers (n, A) from what :func:`_preparation` made of n images."""
     if network.device.backend is None:
-        return network.predict(np.stack(prepared))
-    shapes = list(dict.fromkeys(image.shape for image in prepared))
+        return network.predict(np.stack([one.pixels for one in prepared]))
+    shapes = list(dict.fromkeys(one.pixels.shape for one in prepared))
     if len(shapes) == 1:
-        matrices = crop_matrices(identity(len(prepared)), shapes[0][:2], data.target, data.scale)
-        return network.predict_images(np.stack(prepared), matrices)
+        images, matrices = (np.stack(arrays) for arrays in zip(*prepared, strict=True))
+        return network.predict_images(images, matrices)
     crops = np.empty((len(prepared), 2, data.target, data.target, 3), np.float32)
     for shape in shapes:
-        rows = [row for row, image in enumerate(prepared) if image.shape == shape]
-        crops[rows] = _device_crops(network.device, np.stack([prepared[row] for row in rows]), data)
+        rows = [row for row, one in enumerate(prepared) if one.pixels.shape == shape]
+        images, matrices = (np.stack(arrays) for arrays in zip(*(prepared[row] for row in rows), strict=True))
+        crops[rows] = _device_crops(network.device, images, matrices, data.target)
     return network.predict(crops)
 
 
-def _device_crops(device: Device, images: np.ndarray, data: DataConfig) -> np.ndarray:
+def _device_crops(device: Device, images: np.ndarray, matrices: np.ndarray, target: int) -> np.ndarray:
     """Crops of images of one size (n, H, W, 3), by the device."""
-    indices = np.arange(len(images))
-    matrices, shifts = identity_tables(indices, data, images.shape[1:3])
-    tables = (device.asarray(table[None]) for table in (indices, matrices, shifts))
+    tables = np.arange(len(images)), matrices, np.zeros((len(images), 3), np.float32)
     step = device.asarray(np.zeros(1, np.int64))
-    return device.asnumpy(device.warp.crops(device.asarray(images), *tables, step, data.target))
+    placed = (device.asarray(table[None]) for table in tables)
+    return device.asnumpy(device.warp.crops(device.asarray(images), *placed, step, target))
 
 
 def _decode_ahead(
-    files: Iterable[tuple[Path, str]], smallest: int, prepare: Callable[[np.ndarray], np.ndarray], workers: int
-) -> Iterator[tuple[Path, str, np.ndarray | str]]:
+    files: Iterable[tuple[Path, str]], smallest: int, prepare: Callable[[np.ndarray], _Prepared], workers: int
+) -> Iterator[tuple[Path, str, _Prepared | str]]:
     """(path, id, image as ``prepare`` returns it or the reason why not), in order, a few images ahead."""
 
-    def image_of(path: Path) -> np.ndarray | str:
+    def image_of(path: Path) -> _Prepared | str:
         try:
             return prepare(decode(path, smallest=smallest))
         except ImageError as error:
@@ -206,17 +219,24 @@ def _checked(number: int, image: np.ndarray, data: DataConfig) -> np.ndarray:
     return image
 
 
-def _centre(image: np.ndarray, data: DataConfig) -> np.ndarray:
-    """What the crops of an image see of it: most images are of one size then. It has the centre of the whole."""
-    seen = 2 * math.ceil(data.target * data.scale / math.sqrt(2)) + 2  # a turned crop's diagonal
-    edges = [max(extent - seen, 0) // 2 for extent in image.shape[:2]]
+def _seen(image: np.ndarray, data: DataConfig) -> _Prepared:
+    """What the crops see of an image, so that most are of one size; it has the centre of the whole."""
+    most = 2 * reach(data) + 2
+    edges = [math.floor(max(extent - most, 0) / 2) for extent in image.shape[:2]]
     rows, columns = (slice(edge, extent - edge) for edge, extent in zip(edges, image.shape[:2], strict=True))
-    return np.ascontiguousarray(image[rows, columns])
+    seen = np.ascontiguousarray(image[rows, columns])
+    return _Prepared(seen, _matrices(seen, data))
 
 
-def _crops(image: np.ndarray, data: DataConfig) -> np.ndarray:
-    matrices = crop_matrices(identity(1), image.shape[:2], data.target, data.scale)
-    return warp([image], matrices, data.target)[0]
+def _crops(image: np.ndarray, data: DataConfig) -> _Prepared:
+    matrices = _matrices(image, data)
+    return _Prepared(warp([image], matrices[None], data.target)[0], matrices)
+
+
+def _matrices(image: np.ndarray, data: DataConfig) -> np.ndarray:
+    """Where the crops of an image lie, (2, 2, 3) float64; a recentred one must be whole."""
+    size = image.shape[:2]
+    return crop_matrices(identity(1), size, data.target, data.scale, recentring_of_image(image, data))[0]
 
 
 def _batches(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:

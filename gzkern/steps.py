@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-import numpy as np
-
 from .augment.pool import BatchPool
 from .autograd.tape import Tape, Variable
 from .config import TrainConfig
 from .cuda.graph import Program, Recorder
 from .device import Device
-from .feeding import Feed
+from .feeding import Feed, Report
 from .models.network import Network
 from .models.training_step import take_step
 from .nn.optimiser import Nesterov
@@ -21,17 +19,13 @@ from .nn.schedule import learning_rate, warmup_steps
 class Steps(Protocol):
     """What training asks for."""
 
-    @property
-    def queue_fill(self) -> float:
-        """See ``feeding.Feed``."""
-
     images: Any
     """All images, where they lie on the device; else None."""
 
     def take(self, step: int) -> None:
         """Take a step: the next one."""
 
-    def take_wait_s(self) -> float:
+    def take_report(self) -> Report:
         """See ``feeding.Feed``."""
 
     def close(self) -> None:
@@ -48,24 +42,20 @@ class EagerSteps:
         pool: the batches, from the first step on.
     """
 
+    images = None
+
     def __init__(self, network: Network, optimiser: Nesterov, train: TrainConfig, pool: BatchPool):
         self._network, self._optimiser, self._train = network, optimiser, train
-        self._pool, self._batches = pool, iter(pool)
-        self.images = None
-
-    @property
-    def queue_fill(self) -> float:
-        """See :class:`Steps`."""
-        return self._pool.queue_fill
+        self._pool = pool
 
     def take(self, step: int) -> None:
         """See :class:`Steps`."""
-        batch = next(self._batches)
+        batch = self._pool.take()
         _prepare(self._optimiser, self._train, step)
         device = self._network.device
         tape = Tape(device, precision=self._network.precision)
         patches = self._network.patches(tape, Variable(device.asarray(batch.crops)))
-        targets = device.asarray(np.ascontiguousarray(batch.labels.T))
+        targets = device.asarray(batch.targets)
         take_step(
             self._network,
             self._optimiser,
@@ -76,10 +66,11 @@ class EagerSteps:
             drop=self._train.dropout,
             seed=self._train.seed,
         )
+        self._pool.release()
 
-    def take_wait_s(self) -> float:
+    def take_report(self) -> Report:
         """See :class:`Steps`."""
-        return self._pool.take_wait_s()
+        return self._pool.take_report()
 
     def close(self) -> None:
         """See :class:`Steps`."""
@@ -102,11 +93,6 @@ class RecordedSteps:
         self._program: Program | None = None
         self._constrained: bool | None = None
 
-    @property
-    def queue_fill(self) -> float:
-        """See :class:`Steps`."""
-        return self._feed.queue_fill
-
     def take(self, step: int) -> None:
         """See :class:`Steps`."""
         constrained = step >= warmup_steps(self._train)
@@ -117,9 +103,9 @@ class RecordedSteps:
         _prepare(self._optimiser, self._train, step)
         self._program.play()
 
-    def take_wait_s(self) -> float:
+    def take_report(self) -> Report:
         """See :class:`Steps`."""
-        return self._feed.take_wait_s()
+        return self._feed.take_report()
 
     def close(self) -> None:
         """See :class:`Steps`."""

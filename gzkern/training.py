@@ -16,7 +16,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -25,13 +25,15 @@ import numpy as np
 from tqdm import tqdm
 
 from . import checkpoint, environment
-from .augment.pool import BatchPool
+from .augment.geometry import reach
+from .augment.pool import BatchPool, new_ring
 from .config import Config, load_config, to_toml
 from .data.dataset import Dataset, open_dataset, split
 from .data.loading import describe_skipped
+from .data.recentring import recentring_of
 from .data.sampling import chunk_length, example_images
 from .decision_tree import load_tree, locate_tree
-from .device import Device, select, set_threads
+from .device import Device, cores, select, set_threads
 from .errors import GzkernError, InputError, OutOfMemory
 from .evaluation import rmse
 from .feeding import CropFeed, ImageFeed
@@ -47,6 +49,7 @@ from .steps import EagerSteps, RecordedSteps, Steps
 _LINES_PER_VALIDATION = 10  # lines of metrics.jsonl from one validation to the next
 _CHECKPOINT_SECONDS = 600  # the longest time between two checkpoints
 _MOST_OF_MEMORY = 0.95  # that images and a step may take; the driver's and CuPy's own is not counted
+_AHEAD = 512  # images that the CPU's ring holds, or two batches: 58 MB as published
 _LOOK_SECONDS = 0.25  # from one look at a device that runs by itself to the next
 
 AUGMENT_ON = ("auto", "device", "cpu")
@@ -77,7 +80,8 @@ def train(
         data: a pack, or a folder in the Kaggle layout.
         out: the run directory.
         device: "auto", "cpu", …; None asks ``GZKERN_DEVICE``.
-        workers: augmentation threads; 0 augments in the training thread; None takes one.
+        workers: augmentation threads; 0 augments in the training thread; None takes all cores but one for a GPU, else
+            one.
         threads: compute threads; None takes one a core.
         resume: go on from the last checkpoint in ``out``; starts anew where there is none.
         overwrite: replace the run in ``out``.
@@ -92,12 +96,18 @@ def train(
     """
     run = Run(out, select(device))
     config = _settle_config(run, config, resume=resume, overwrite=overwrite)
-    dataset = open_dataset(data, load_tree(config.data.tree), smallest=config.data.crop, progress=progress)
+    dataset = open_dataset(
+        data,
+        load_tree(config.data.tree),
+        smallest=config.data.crop,
+        reach=reach(config.data, config.augment),
+        progress=progress,
+    )
     trainer = Trainer(config, dataset, run, device=device, progress=progress)
     if resume and augment_on == "auto" and trainer.network.device.backend is not None:  # as it began, to the bit
         augment_on = run.environment.get("augment_on", "auto")
     where = _augmenting_device(augment_on, config, trainer.network.device, dataset)
-    threads_to_augment = _checked_workers(workers)
+    threads_to_augment = _checked_workers(workers, trainer.network.device)
     facts = environment.describe(
         device=trainer.network.device.name,
         device_facts=trainer.network.device.describe(),
@@ -134,10 +144,11 @@ class Trainer:
         self.config = config
         self.dataset = dataset
         self.labels = dataset.labels
+        self.recentring = recentring_of(dataset, config.data, progress=progress)
         self.run = run
         self.progress = progress
         self.train_rows, self.validation_rows = split(len(dataset), config.data.validation)
-        chunk_length(len(self.train_rows), config.train.chunk, config.train.batch)  # refuses too few images
+        self.chunk_length = chunk_length(len(self.train_rows), config.train)
         self.network = build_network(config, device)
         self.optimiser = Nesterov(self.network.device, self.network.parameters, config.train.momentum)
         self.steps = config.train.examples // config.train.batch
@@ -208,8 +219,7 @@ class Trainer:
         checkpoint.save_weights(self.run.weights_file, self.network.state(), {"step": str(self.steps)})
 
     def _images_of(self, start: int, stop: int) -> np.ndarray:
-        train = self.config.train
-        return example_images(train.seed, start, stop, len(self.train_rows), train.chunk, train.batch)
+        return example_images(self.config.train.seed, start, stop, len(self.train_rows), self.chunk_length)
 
     def _take(self, steps: Steps, step: int) -> None:
         """A step; one that does not fit says which batch would."""
@@ -233,23 +243,31 @@ class Trainer:
             self.say(
                 f"copying {len(images):,} images to device {self.network.device.name}, {images.nbytes / 1e9:.1f} GB"
             )
-            feed = ImageFeed(backend, self.network, images, labels, self._images_of, self.config, self.steps)
+            feed = ImageFeed(
+                backend, self.network, images, labels, self._images_of, self.config, self.steps, self.recentring
+            )
             return RecordedSteps(self.network, self.optimiser, train, feed)
-        pool = BatchPool(
-            self.dataset.images,
-            self.labels,
-            self._images_of,
-            seed=train.seed,
-            augment=self.config.augment,
-            data=self.config.data,
-            batch=train.batch,
-            first=first * train.batch,
-            stop=self.steps * train.batch,
-            workers=workers,
-        )
+
+        def start_pool(ring: Mapping[str, np.ndarray]) -> BatchPool:
+            return BatchPool(
+                self.dataset.images,
+                self.labels,
+                self._images_of,
+                ring,
+                seed=train.seed,
+                augment=self.config.augment,
+                data=self.config.data,
+                first=first * train.batch,
+                stop=self.steps * train.batch,
+                workers=workers,
+                recentring=self.recentring,
+            )
+
         if backend is None:
-            return EagerSteps(self.network, self.optimiser, train, pool)
-        crops = CropFeed(backend, self.network, pool, train.batch, self.steps)
+            slots = max(2, _AHEAD // train.batch)
+            ring = new_ring(slots, train.batch, self.network.target, len(self.network.tree))
+            return EagerSteps(self.network, self.optimiser, train, start_pool(ring))
+        crops = CropFeed(backend, self.network, start_pool, train.batch, self.steps)
         return RecordedSteps(self.network, self.optimiser, train, crops)
 
     def _refuse_bad_step(self) -> None:
@@ -279,7 +297,9 @@ class Trainer:
     def _validation_rmse(self, images: Any) -> float:
         """``images``: all of them where they lie on the device, or None."""
         rows = np.arange(self.validation_rows.start, self.validation_rows.stop)
-        answers = predict_rows(self.network, self.config.data, self.dataset.images, rows, on_device=images)
+        answers = predict_rows(
+            self.network, self.config.data, self.dataset.images, rows, on_device=images, recentring=self.recentring
+        )
         return rmse(answers, self.labels[rows])
 
     def _checkpoint(self, done: int) -> Path:
@@ -325,13 +345,10 @@ class _Window:
         """Mean of the batch losses."""
         return self._optimiser.take_total() / (done - self._first)
 
-    def speed(self, done: int, batch: int) -> dict[str, float]:
+    def speed(self, done: int, batch: int) -> dict[str, float | None]:
         seconds = time.monotonic() - self._start
-        return {
-            "images_per_s": round((done - self._first) * batch / seconds, 1),
-            "queue_fill": round(self._steps.queue_fill, 3),
-            "wait_s": round(self._steps.take_wait_s(), 3),
-        }
+        report = {"images_per_s": (done - self._first) * batch / seconds, **self._steps.take_report()}
+        return {name: None if value is None else round(value, 3) for name, value in report.items()}
 
 
 def _postfix(line: dict[str, Any]) -> str:
@@ -366,10 +383,12 @@ def _settle_config(run: Run, config: Config | None, *, resume: bool, overwrite: 
     return config
 
 
-def _checked_workers(workers: int | None) -> int:
-    if workers is not None and not 0 <= workers <= MOST_WORKERS:
-        raise InputError(f"--workers {workers}: expected 0 to {MOST_WORKERS} threads")
-    return 1 if workers is None else workers
+def _checked_workers(workers: int | None, device: Device) -> int:
+    if workers is None:  # a GPU leaves the CPU to them, but for the thread that launches; elsewhere one is far ahead
+        return max(1, cores() - 1) if device.name == "cuda" else 1
+    if not 0 <= workers <= MOST_WORKERS:
+        raise InputError(f"--workers {workers}: expected auto, or 0 to {MOST_WORKERS} threads")
+    return workers
 
 
 def _augmenting_device(asked: str, config: Config, device: Device, dataset: Dataset) -> str:

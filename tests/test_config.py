@@ -35,6 +35,8 @@ def test_overrides_take_toml_values_or_bare_text():
 @pytest.mark.parametrize(
     ("override", "message"),
     [
+        ("data.recentre=gen3", "[data] recentre: expected one of none, gen1, gen2, got 'gen3'"),
+        ("train.sampling=random", "[train] sampling: expected one of chunks, epochs, got 'random'"),
         ("train.lr", "expected section.key=value"),
         ("lr=3", "expected section.key=value"),
         ("trian.lr=3", "unknown section [trian]"),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from small import small_config
 
-from gzkern.augment.pool import BatchPool
+from gzkern.augment.pool import BatchPool, new_ring
 from gzkern.augment.tables import tables
 from gzkern.errors import InputError
 from gzkern.feeding import CropFeed, ImageFeed, RingFeed
@@ -14,39 +14,43 @@ SLOTS = 4
 
 
 class Ring:
-    """A ring that insists on the order of things, and remembers them."""
+    """A ring that insists on the order of things, and remembers them; a block leaves the host when it is waited for."""
 
-    def __init__(self, slots, arrays):
-        self.arrays = {name: np.zeros((2, slots, *shape), dtype) for name, (shape, dtype) in arrays.items()}
-        self.slots, self.log, self.inside, self.ready = slots, [], None, set()
+    def __init__(self, slots, blocks, arrays):
+        self.slots, self.blocks, self.log, self.inside, self.leaving = slots, blocks, [], None, {}
+        self.arrays = {name: np.zeros((2 * slots, *shape), dtype) for name, (shape, dtype) in arrays.items()}
+        self.host = {name: np.zeros((blocks * slots, *shape), dtype) for name, (shape, dtype) in arrays.items()}
 
-    def host(self, half):
-        assert half != self.inside, "a half that is being read"
-        return {name: array[half] for name, array in self.arrays.items()}
+    def send(self, block):
+        assert self.inside is None or block % 2 != self.inside % 2, "to a place that is being read"
+        self.log.append(("send", block))
+        self.leaving[block] = None
 
-    def send(self, half):
-        self.log.append(("send", half))
-        self.ready.add(half)
+    def wait_sent(self, block):
+        if block in self.leaving:
+            del self.leaving[block]
+            to, start = block % 2 * self.slots, block % self.blocks * self.slots
+            for name, array in self.arrays.items():
+                array[to : to + self.slots] = self.host[name][start : start + self.slots]
 
-    def enter(self, half):
-        assert half in self.ready
-        self.log.append(("enter", half))
-        self.inside = half
-        self.ready.discard(1 - half)
+    def enter(self, block):
+        self.log.append(("enter", block))
+        self.wait_sent(block)
+        self.inside = block
 
     def close(self):
         self.log.append("closed")
 
     def read(self, name, step):
-        assert step // self.slots % 2 == self.inside
-        return self.arrays[name].reshape(-1, *self.arrays[name].shape[2:])[step % (2 * self.slots)]
+        assert step // self.slots == self.inside
+        return self.arrays[name][step % (2 * self.slots)]
 
 
 class Backend:
     """As much of one as a feed asks for."""
 
-    def ring(self, slots, arrays):
-        self.made = Ring(slots, arrays)
+    def ring(self, slots, blocks, arrays):
+        self.made = Ring(slots, blocks, arrays)
         return self.made
 
     def asarray(self, array):
@@ -56,29 +60,33 @@ class Backend:
 class Numbers(RingFeed):
     """The batch of a step is its number."""
 
-    def fill(self, first, stop, slots):
-        slots["number"][: stop - first] = np.arange(first, stop)
+    def fill(self, first, stop):
+        self.ring.wait_sent(first // self._slots - self._blocks)
+        slot = first % (self._slots * self._blocks)
+        self.ring.host["number"][slot : slot + stop - first] = np.arange(first, stop)
+
+    def take_report(self):
+        return {}
 
 
+@pytest.mark.parametrize("blocks", [2, 3])
 @pytest.mark.parametrize(
     ("first", "stop", "slots"), [(0, 19, SLOTS), (6, 19, SLOTS), (7, 8, SLOTS), (0, 5, 1), (3, 9, 50)]
 )
-def test_every_step_finds_its_batch(first, stop, slots):
+def test_every_step_finds_its_batch(first, stop, slots, blocks):
     backend = Backend()
-    feed = Numbers(backend, slots, {"number": ((), np.int64)}, stop)
+    feed = Numbers(backend, slots, blocks, {"number": ((), np.int64)}, stop)
     for step in range(first, stop):
         feed.provide(step)
         assert backend.made.read("number", step) == step
-    assert feed.take_wait_s() >= 0
-    assert feed.take_wait_s() == 0
 
 
 def test_a_block_is_sent_while_the_one_before_is_read():
     backend = Backend()
-    feed = Numbers(backend, SLOTS, {"number": ((), np.int64)}, 3 * SLOTS)
+    feed = Numbers(backend, SLOTS, 2, {"number": ((), np.int64)}, 3 * SLOTS)
     for step in range(3 * SLOTS):
         feed.provide(step)
-    assert backend.made.log == [("send", 0), ("enter", 0), ("send", 1), ("enter", 1), ("send", 0), ("enter", 0)]
+    assert backend.made.log == [("send", 0), ("enter", 0), ("send", 1), ("enter", 1), ("send", 2), ("enter", 2)]
 
 
 @pytest.fixture
@@ -89,18 +97,21 @@ def material():
     return config, empty_network(config, "cpu"), images, labels, lambda start, stop: np.arange(start, stop) % 7
 
 
-def test_images_are_told_how_to_be_warped(material):
+@pytest.mark.parametrize("recentring", [None, np.random.default_rng(3).uniform(0.8, 120, (7, 3))])
+def test_images_are_told_how_to_be_warped(material, recentring):
     config, network, images, labels, index_of = material
     backend = Backend()
-    feed = ImageFeed(backend, network, images, labels, index_of, config, stop=10)
-    for step in (4, 5, 6):
+    feed = ImageFeed(backend, network, images, labels, index_of, config, 1000, recentring)
+    for step in (4, *range(254, 259), *range(766, 770)):
         feed.provide(step)
         examples = np.arange(3 * step, 3 * step + 3)
         indices = examples % 7
-        expected = tables(examples, indices, config.train.seed, config.augment, config.data, (230, 240))
+        expected = tables(examples, indices, config.train.seed, config.augment, config.data, (230, 240), recentring)
         got = [backend.made.read(name, step) for name in ("indices", "matrices", "shifts", "targets")]
         for have, want in zip(got, (indices, *expected, labels[indices].T), strict=True):
             np.testing.assert_array_equal(have, want)
+    assert feed.take_report()["wait_s"] > 0
+    assert feed.take_report() == {"queue_fill": None, "wait_s": 0, "pool_images_per_s": None, "pool_wait_s": None}
 
 
 def test_an_index_beyond_the_images_never_reaches_the_device(material):
@@ -111,18 +122,24 @@ def test_an_index_beyond_the_images_never_reaches_the_device(material):
         feed.provide(0)
 
 
-def test_crops_of_the_pool_are_sent_as_they_are(material):
+@pytest.mark.parametrize("workers", [0, 1, 3])
+@pytest.mark.parametrize("first", [0, 2])
+def test_crops_of_the_pool_are_sent_as_they_are(material, workers, first):
     pytest.importorskip("numba", exc_type=ImportError)
     config, network, images, labels, index_of = material
+    stop = 400  # in blocks of 42 steps, eight of which are on the host
 
-    def pool():
-        settings = {"seed": 1, "augment": config.augment, "data": config.data, "batch": 3, "first": 6, "stop": 30}
-        return BatchPool(images, labels, index_of, **settings, workers=0)
+    def start_pool(ring, workers=workers):
+        settings = {"seed": 1, "augment": config.augment, "data": config.data, "first": 3 * first, "stop": 3 * stop}
+        return BatchPool(images, labels, index_of, ring, **settings, workers=workers)
 
     backend = Backend()
-    feed = CropFeed(backend, network, pool(), 3, 10)
-    for step, batch in enumerate(pool(), start=2):
+    feed = CropFeed(backend, network, start_pool, 3, stop)
+    for step, batch in enumerate(start_pool(new_ring(2, 3, network.target, 37), workers=0), start=first):
         feed.provide(step)
         np.testing.assert_array_equal(backend.made.read("crops", step), batch.crops)
-        np.testing.assert_array_equal(backend.made.read("targets", step), batch.labels.T)
+        np.testing.assert_array_equal(backend.made.read("targets", step), batch.targets)
+    assert step == stop - 1
+    assert feed.take_report()["wait_s"] > 0
     feed.close()
+    assert backend.made.log[-1] == "closed"

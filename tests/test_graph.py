@@ -45,7 +45,7 @@ class Run:
             self.network,
             images,
             labels,
-            lambda start, stop: example_images(train.seed, start, stop, 10, train.chunk, train.batch),
+            lambda start, stop: example_images(train.seed, start, stop, 10, train.chunk),
             self.config,
             stop=train.examples // train.batch,
         )

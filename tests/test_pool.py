@@ -1,13 +1,16 @@
+import gc
+import os
 import signal
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from gzkern.augment.geometry import crop_matrices
 from gzkern.augment.parameters import COLOUR_AXIS, draw
-from gzkern.augment.pool import BatchPool, identity_crops
+from gzkern.augment.pool import Batch, BatchPool, identity_crops, new_ring
 from gzkern.augment.warp import warp_reference
 from gzkern.config import AugmentConfig, DataConfig
 from gzkern.errors import GzkernError, InputError
@@ -23,9 +26,15 @@ def index_of(start, stop):
     return np.arange(start, stop) * 7 % COUNT
 
 
-def pool_of(labels=LABELS, index_of=index_of, **changes):
-    arguments = {"seed": 5, "augment": AugmentConfig(), "data": DATA, "batch": 8, "first": 0, "stop": 60}
-    return BatchPool(IMAGES, labels, index_of, **arguments | {"workers": 2} | changes)
+def pool_of(labels=LABELS, index_of=index_of, images=IMAGES, ring=None, batch=8, slots=4, **changes):
+    arguments = {"seed": 5, "augment": AugmentConfig(), "data": DATA, "first": 0, "stop": 64, "workers": 2}
+    ring = new_ring(slots, batch, DATA.target, 37) if ring is None else ring
+    return BatchPool(images, labels, index_of, ring, **arguments | changes)
+
+
+def all_of(pool):
+    """Copies of all batches: what lies in the ring is overwritten."""
+    return [Batch(b.examples, b.indices, b.crops.copy(), b.targets.copy()) for b in pool]
 
 
 def threads():
@@ -42,6 +51,8 @@ def no_thread_is_left_behind():
 class SlowLabels:
     """Labels that take their time, and keep what they were asked."""
 
+    shape = LABELS.shape
+
     def __init__(self, *seconds):
         self.seconds, self.calls = list(seconds), []
 
@@ -51,15 +62,16 @@ class SlowLabels:
         return LABELS[indices]
 
 
+@pytest.mark.parametrize("slots", [2, 3, 40])
 @pytest.mark.parametrize("workers", [0, 1, 2, 5])
 @pytest.mark.parametrize("recentring", [None, RECENTRING])
-def test_batches(workers, recentring):
-    batches = list(pool_of(workers=workers, first=3, recentring=recentring))
-    assert [len(batch.examples) for batch in batches] == [8] * 7 + [1]
-    np.testing.assert_array_equal(np.concatenate([batch.examples for batch in batches]), np.arange(3, 60))
+def test_batches(workers, recentring, slots):
+    batches = all_of(pool_of(workers=workers, first=8, recentring=recentring, slots=slots))
+    assert [len(batch.examples) for batch in batches] == [8] * 7
+    np.testing.assert_array_equal(np.concatenate([batch.examples for batch in batches]), np.arange(8, 64))
     for batch in batches:
         np.testing.assert_array_equal(batch.indices, index_of(batch.examples[0], batch.examples[-1] + 1))
-        np.testing.assert_array_equal(batch.labels, LABELS[batch.indices])
+        np.testing.assert_array_equal(batch.targets, LABELS[batch.indices].T)
         parameters = draw(5, batch.examples, AugmentConfig())
         objects = None if recentring is None else recentring[batch.indices]
         matrices = crop_matrices(parameters, (64, 60), 11, 2.0, objects)
@@ -69,30 +81,55 @@ def test_batches(workers, recentring):
 
 
 @pytest.mark.parametrize("workers", [1, 2, 5])
-def test_workers_and_their_speed_change_nothing(workers):
-    alone = list(pool_of(workers=0))
-    delayed = list(pool_of(SlowLabels(0.05, 0, 0.03, 0, 0.02), workers=workers, prefetch=3))
+@pytest.mark.parametrize("slots", [2, 7])
+def test_workers_and_their_speed_change_nothing(workers, slots):
+    alone = all_of(pool_of(workers=0))
+    delayed = all_of(pool_of(SlowLabels(0.05, 0, 0.03, 0, 0.02), workers=workers, slots=slots))
     for one, other in zip(alone, delayed, strict=True):
-        for name in ("examples", "indices", "crops", "labels"):
+        for name in ("examples", "indices", "crops", "targets"):
             np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
 
 
 def test_a_stream_cut_elsewhere_is_the_same_stream():
-    whole = np.concatenate([batch.crops for batch in pool_of()])
-    tail = np.concatenate([batch.crops for batch in pool_of(first=21, batch=5, workers=1)])
-    np.testing.assert_array_equal(whole[21:], tail)
+    whole = np.concatenate([batch.crops for batch in all_of(pool_of())])
+    tail = np.concatenate([batch.crops for batch in all_of(pool_of(first=20, stop=60, batch=5, workers=1))])
+    np.testing.assert_array_equal(whole[20:60], tail)
 
 
-def test_a_batch_outlives_the_next():
-    batches = iter(pool_of())
-    first = next(batches)
-    kept = first.crops.copy()
-    assert len(list(batches)) == 7
-    np.testing.assert_array_equal(first.crops, kept)
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_a_batch_lies_in_its_slot_until_it_is_released(workers):
+    ring = new_ring(3, 8, DATA.target, 37)
+    with pool_of(ring=ring, workers=workers, first=16) as pool:
+        held = [pool.take(), pool.take()]
+        kept = [(batch.crops.copy(), batch.targets.copy()) for batch in held]
+        for k, batch in enumerate(held, start=2):
+            assert batch.crops.base is ring["crops"]
+            np.testing.assert_array_equal(batch.crops, ring["crops"][k % 3])
+            np.testing.assert_array_equal(batch.targets, ring["targets"][k % 3])
+        time.sleep(0.05)
+        for batch, (crops, targets) in zip(held, kept, strict=True):
+            np.testing.assert_array_equal(batch.crops, crops)
+            np.testing.assert_array_equal(batch.targets, targets)
+        pool.release()
+        pool.release()
+        with pytest.raises(GzkernError, match="no batch is held"):
+            pool.release()
+        assert pool.take().examples[0] == 32
+
+
+@pytest.mark.parametrize("slots", [1, 3])
+def test_a_reader_that_holds_all_slots_is_told(slots):
+    with pool_of(slots=slots) as pool:
+        for _ in range(slots):
+            pool.take()
+        with pytest.raises(GzkernError, match="waits for the reader, who waits for it"):
+            pool.take()
+    assert not threads()
 
 
 def test_nothing_to_do():
-    assert list(pool_of(first=60)) == []
+    assert list(pool_of(first=64)) == []
+    assert list(pool_of(first=72)) == []
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -120,12 +157,23 @@ def test_an_exception_in_the_loop_ends_the_threads(kind):
 
 
 def test_with_ends_the_threads_of_an_iterator_that_is_kept():
-    with pool_of(SlowLabels(0, 0.05, 0.05)) as pool:
+    with pool_of(SlowLabels(0, 0.05, 0.05), slots=2) as pool:
         batches = iter(pool)
         next(batches)
         assert threads()
     assert not threads()
     assert list(batches) == []
+    with pytest.raises(GzkernError, match="no batch after example 7"):
+        pool.take()
+
+
+def test_a_pool_that_is_forgotten_leaves_no_thread():
+    pool = pool_of()
+    pool.take()
+    assert threads()
+    del pool
+    gc.collect()
+    assert not threads()
 
 
 @pytest.fixture
@@ -152,7 +200,7 @@ def test_a_worker_s_exception_reaches_the_reader_in_its_turn(workers):
     def broken(start, stop):
         return index_of(start, stop) + (COUNT if start == 24 else 0)
 
-    batches = iter(pool_of(index_of=broken, workers=workers))
+    batches = iter(pool_of(index_of=broken, workers=workers, slots=workers + 1))  # a batch a task
     assert [next(batches).examples[0] for _ in range(3)] == [0, 8, 16]
     with pytest.raises(GzkernError, match=r"failed in examples 24 to 31: warp: indices .* 0 to 22") as caught:
         next(batches)
@@ -164,20 +212,25 @@ def test_an_exception_of_the_sampler_reaches_the_reader():
     def broken(start, stop):
         raise LookupError("no chunk")
 
-    with pytest.raises(LookupError, match="no chunk"):
-        list(pool_of(index_of=broken))
+    with pytest.raises(GzkernError, match="examples 0 to 7: no chunk"):
+        list(pool_of(index_of=broken, workers=0))
 
 
-@pytest.mark.parametrize(("workers", "prefetch", "ahead"), [(1, 3, 3), (4, 2, 4)])
-def test_only_so_many_batches_are_prepared_ahead(workers, prefetch, ahead):
+@pytest.mark.parametrize(("workers", "slots"), [(1, 3), (4, 2), (3, 8), (1, 40)])
+def test_no_more_batches_are_prepared_ahead_than_there_are_slots(workers, slots):
     labels = SlowLabels()
-    with pool_of(labels, workers=workers, prefetch=prefetch, stop=8 * 50) as pool:
-        batches = iter(pool)
-        for read in range(1, 20):
-            next(batches)
-            assert len(labels.calls) <= read + ahead
-        wait_until(lambda: pool.queue_fill == 1.0)
-        assert len(labels.calls) == 19 + ahead
+    with pool_of(labels, workers=workers, slots=slots, stop=8 * 200) as pool:
+        for read in range(1, 60):
+            pool.take()
+            assert len(labels.calls) < read + slots
+            pool.release()
+        wait_until(lambda: len(labels.calls) >= 59 + max(1, slots // 2))
+        assert len(labels.calls) <= 59 + slots
+
+
+def test_many_images_make_a_task_but_never_so_many_that_a_thread_goes_without():
+    for workers, slots, batch, size in [(1, 64, 8, 16), (1, 64, 1, 32), (7, 64, 8, 8), (63, 64, 8, 1), (99, 64, 8, 1)]:
+        assert pool_of(workers=workers, slots=slots, batch=batch)._tasks.size == size
 
 
 def wait_until(condition):
@@ -187,22 +240,105 @@ def wait_until(condition):
         time.sleep(0.001)
 
 
-def test_metrics():
-    with pool_of(SlowLabels(0.2, 0, 0.5), workers=1, prefetch=2) as pool:
-        assert pool.queue_fill == 0
-        batches = iter(pool)
-        next(batches)
-        assert 0.2 <= pool.take_wait_s() < 5
-        assert pool.take_wait_s() == 0
-        wait_until(lambda: pool.queue_fill == 0.5)  # the second is ready, the third takes its time
-        wait_until(lambda: pool.queue_fill == 1.0)
-        next(batches)
-        assert pool.take_wait_s() < 0.1
+def test_a_slow_reader_and_a_slow_pool_are_told_apart():
+    with pool_of(slots=5, workers=1, stop=8 * 400) as pool:
+        pool.take()  # compiles
+        pool.take_report()
+        for _ in range(20):
+            time.sleep(0.01)
+            pool.release()
+            pool.take()
+        report = pool.take_report()
+        assert report["queue_fill"] > 0.5
+        assert report["wait_s"] < 0.1
+        assert report["pool_wait_s"] > 0.1
+        assert report["pool_images_per_s"] > 0
+    with pool_of(SlowLabels(*[0.01] * 99), slots=3, workers=1, stop=8 * 40) as pool:
+        pool.take()
+        pool.take_report()
+        for _ in range(20):
+            pool.release()
+            pool.take()
+        report = pool.take_report()
+        assert report["queue_fill"] < 0.5
+        assert report["wait_s"] > 0.1
+        assert report["pool_wait_s"] < 0.1
+        assert 0 < report["pool_images_per_s"] < 8 / 0.01
+        assert pool.take_report() == {
+            "queue_fill": 0.0,
+            "wait_s": 0.0,
+            "pool_images_per_s": None,
+            "pool_wait_s": pytest.approx(0, abs=0.1),
+        }
 
 
-@pytest.mark.parametrize("change", [{"batch": 0}, {"workers": -1}, {"prefetch": 0}])
-def test_counts_that_are_too_small_are_refused(change):
-    with pytest.raises(InputError, match=f"{next(iter(change))}: expected at least"):
+def resident_bytes():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the system does not tell the memory of a process")
+def test_soak():
+    """200,000 images for a reader that is slow, then fast: each once, in memory that stays what it was."""
+    count, batch, data = 200_000, 16, DataConfig()
+    images = np.random.default_rng(4).integers(0, 256, (64, 424, 424, 3), np.uint8)
+    labels = np.random.default_rng(5).random((64, 37), np.float32)
+    seen = np.zeros(count, np.int64)
+    memory = []
+
+    def index_of(start, stop):
+        return np.arange(start, stop) * 13 % 64
+
+    ring = new_ring(32, batch, data.target, 37)
+    settings = {"seed": 1, "augment": AugmentConfig(), "data": data, "workers": 3}
+    for number, b in enumerate(BatchPool(images, labels, index_of, ring, first=0, stop=count, **settings)):
+        seen[b.examples] += 1
+        np.testing.assert_array_equal(b.targets, labels[index_of(b.examples[0], b.examples[-1] + 1)].T)
+        if number % 500 == 250:
+            memory.append(resident_bytes())
+            alone = BatchPool(
+                images, labels, index_of, new_ring(1, batch, data.target, 37),
+                **settings | {"first": b.examples[0], "stop": b.examples[-1] + 1, "workers": 0},
+            ).take()  # fmt: skip
+            np.testing.assert_array_equal(b.crops, alone.crops)
+        if number < 2_000:
+            time.sleep(0.005)
+    assert (seen == 1).all()
+    assert len(memory) == 25
+    assert max(memory[3:]) - memory[3] < 4 << 20
+
+
+class Files:
+    """Images that are decoded as they are used."""
+
+    shape = IMAGES.shape
+
+    def __getitem__(self, indices):
+        return IMAGES[indices]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_images_in_files_give_the_same(workers):
+    for one, other in zip(all_of(pool_of()), all_of(pool_of(images=Files(), workers=workers)), strict=True):
+        np.testing.assert_array_equal(one.crops, other.crops)
+    np.testing.assert_array_equal(
+        identity_crops(Files(), np.array([3, 1]), DATA, RECENTRING),
+        identity_crops(IMAGES, np.array([3, 1]), DATA, RECENTRING),
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"workers": -1}, "workers: expected at least 0, got -1"),
+        ({"first": 3}, "examples 3 to 64: expected whole batches of 8"),
+        ({"stop": 63}, "examples 0 to 63: expected whole batches of 8"),
+        ({"ring": new_ring(4, 8, 12, 37)}, r"pool: crops has shape \(4, 8, 2, 12, 12, 3\), expected"),
+        ({"ring": new_ring(4, 8, 11, 36)}, r"pool: targets has shape \(4, 36, 8\), expected \(4, 37, 8\)"),
+    ],
+)
+def test_what_does_not_fit_is_refused(change, message):
+    with pytest.raises(InputError, match=message):
         pool_of(**change)
 
 

@@ -55,7 +55,8 @@ def test_what_a_run_leaves(demo_run):
     assert files == {"config.toml", "environment.json", "metrics.jsonl", "checkpoints", "weights.safetensors"}
     assert demo_run.config == small_config()
     assert [line["examples"] for line in demo_run.metrics][-1] == 160
-    keys = {"step", "examples", "loss", "rmse", "valid_rmse", "lr", "images_per_s", "queue_fill", "wait_s"}
+    keys = {"step", "examples", "loss", "rmse", "valid_rmse", "lr", "images_per_s"}
+    keys |= {"queue_fill", "wait_s", "pool_images_per_s", "pool_wait_s"}
     for line in demo_run.metrics:
         assert set(line) == keys
         assert line["rmse"] == pytest.approx(line["loss"] ** 0.5)

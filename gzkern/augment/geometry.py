@@ -6,8 +6,12 @@ to one in the image.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 
+from ..config import AugmentConfig, DataConfig
 from .parameters import Parameters
 
 CROP_ANGLES = (0.0, 45.0)
@@ -16,7 +20,7 @@ CROP_ANGLES = (0.0, 45.0)
 
 def crop_matrices(
     parameters: Parameters,
-    image_size: tuple[int, int],
+    image_size: Sequence[int],
     target: int = 69,
     scale: float = 3.0,
     recentring: np.ndarray | None = None,
@@ -59,3 +63,16 @@ def crop_matrices(
     middle = (target - 1) / 2
     matrices[..., 2] = shifted[:, None] - middle * (matrices[..., 0] + matrices[..., 1])
     return matrices
+
+
+def reach(data: DataConfig, augment: AugmentConfig | None = None) -> float:
+    """How far from the centre of an image, along either axis, a crop may sample it: pixels; infinite if recentred.
+
+    Args:
+        data: the crop.
+        augment: how it is perturbed; not at all if left out.
+    """
+    if data.recentre != "none":
+        return math.inf
+    corner = (data.target - 1) / 2 * data.scale * math.sqrt(2)  # of the crop at 45°, or turned by so much
+    return corner * augment.zoom + augment.translation if augment else corner

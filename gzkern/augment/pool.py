@@ -1,104 +1,154 @@
-"""Augmented batches, prepared ahead of training by threads, the same whatever their number."""
+"""Augmented batches, prepared ahead of training in a ring of buffers, by threads, the same whatever their number."""
 
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 
+from .. import check
 from ..config import AugmentConfig, DataConfig
+from ..data.encoded import EncodedImages
 from ..errors import GzkernError, InputError
+from .crew import Crew
 from .tables import Tables, identity_tables, tables
 from .warp import warp_batch
+
+_TASK_IMAGES = 128  # that a thread prepares at once: what a task costs beside the warp is 2 % then, of 16 it is 10 %
+
+Images = np.ndarray | EncodedImages
+"""(n, H, W, 3) uint8: in memory, memory-mapped, or in files that are decoded as they are used."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """B consecutive training examples; the arrays are the reader's to keep.
+    """B consecutive training examples; ``crops`` and ``targets`` lie in the ring, the reader's until it releases them.
 
     Attributes:
         examples: (B,) int64, example numbers.
         indices: (B,) int64, the image of each.
         crops: (B, 2, T, T, 3) float32 in [0, 1].
-        labels: (B, A) float32.
+        targets: (A, B) float32.
     """
 
     examples: np.ndarray
     indices: np.ndarray
     crops: np.ndarray
-    labels: np.ndarray
+    targets: np.ndarray
+
+
+def slot_arrays(batch: int, target: int, answers: int) -> dict[str, tuple[tuple[int, ...], Any]]:
+    """Shape and dtype of what a slot of a ring holds, by name."""
+    return {"crops": ((batch, 2, target, target, 3), np.float32), "targets": ((answers, batch), np.float32)}
+
+
+def new_ring(slots: int, batch: int, target: int, answers: int) -> dict[str, np.ndarray]:
+    """A ring in the memory of the host: crops (slots, B, 2, T, T, 3) and targets (slots, A, B), float32."""
+    return {
+        name: np.empty((slots, *shape), dtype) for name, (shape, dtype) in slot_arrays(batch, target, answers).items()
+    }
 
 
 class BatchPool:
-    """The examples ``first`` to ``stop`` − 1 in order, in batches; the last one may be smaller.
+    """The examples ``first`` to ``stop`` − 1 in batches, in order; batch k of the stream lies in slot k mod slots.
 
-    A pool is iterated once. Its threads start then and are gone when the loop ends, by itself, by ``break``
-    or by an exception; ``with`` and ``close`` end them wherever an iterator is kept. A batch that cannot be
-    prepared raises ``GzkernError`` in the reader, when its turn comes. At most max(``prefetch``, ``workers``)
-    batches exist beside those that the reader holds.
+    A pool is read once: by :meth:`take` and :meth:`release`, or as an iterable that releases a batch when it is asked
+    for the next. Its threads start with the first batch, and are gone after the last, after an exception, with
+    :meth:`close`, and when ``with`` or a loop ends. A batch that cannot be prepared raises ``GzkernError`` in the
+    reader, in its turn.
 
     Args:
-        images: (n, H, W, 3) uint8, in memory or memory-mapped.
+        images: (n, H, W, 3) uint8.
         labels: (n, A) float32.
-        index_of: the images of the examples [start, stop), (stop − start,) int64; called in order, by the
-            reader's thread.
+        index_of: the images of the examples [start, stop), (stop − start,) int64; pure, called by any thread.
+        ring: crops (slots, B, 2, T, T, 3) and targets (slots, A, B), float32, C-contiguous; the pool's until it ends.
         seed: of the augmentation, 0 to 2**64 − 1.
         augment: its ranges.
         data: the crop.
-        batch: examples in a batch.
-        first: the first example's number.
-        stop: the number after the last.
+        first: the first example's number, that of a batch's first.
+        stop: the number after the last, that of a batch's first.
         workers: threads; 0 prepares each batch in the reader's thread when it is asked for.
-        prefetch: batches prepared ahead.
         recentring: (n, 3) float64, see ``geometry.crop_matrices``.
 
     Raises:
-        InputError: a count is too small.
+        InputError: an argument is not as said here.
     """
 
     def __init__(
         self,
-        images: np.ndarray,
+        images: Images,
         labels: np.ndarray,
         index_of: Callable[[int, int], np.ndarray],
+        ring: Mapping[str, np.ndarray],
         *,
         seed: int,
         augment: AugmentConfig,
         data: DataConfig,
-        batch: int,
         first: int,
         stop: int,
         workers: int,
-        prefetch: int = 8,
         recentring: np.ndarray | None = None,
     ) -> None:
-        for name, value, least in (("batch", batch, 1), ("workers", workers, 0), ("prefetch", prefetch, 1)):
-            if value < least:
-                raise InputError(f"{name}: expected at least {least}, got {value}")
-        self._images, self._labels, self._recentring = images, labels, recentring
-        self._index_of, self._seed, self._augment, self._data = index_of, seed, augment, data
-        self._batch, self._first, self._stop = batch, first, stop
-        self._depth = max(prefetch, workers)
-        self._executor = ThreadPoolExecutor(workers, "gzkern-augment") if workers else None
-        self._pending: deque[Future[Batch]] = deque()
-        self._waited = 0.0
+        slots, B = ring["crops"].shape[:2]
+        for name, (shape, _) in slot_arrays(B, data.target, labels.shape[1]).items():
+            check.shape("pool", name, ring[name], (slots, *shape))
+        if workers < 0:
+            raise InputError(f"workers: expected at least 0, got {workers}")
+        if first % B or stop % B:
+            raise InputError(f"examples {first} to {stop}: expected whole batches of {B}")
+        self._work = _Work(images, labels, index_of, ring, seed, augment, data, recentring)
+        self._workers, self._slots, self._B, self._ring = workers, slots, B, ring
+        # A task less than there is room for, so that the reader may hold one while every thread has another.
+        size = min(-(-_TASK_IMAGES // B), slots // (workers + 1)) if workers else 1
+        self._tasks = _Tasks(first // B, max(first, stop) // B, max(1, size))
+        self._taken = self._released = self._tasks.first
+        self._crew: Crew | None = None
+        self._indices = np.empty(0, np.int64)  # of the task that the last batch was in
+        self._closed = False
+        self._waited, self._fill, self._takes = 0.0, 0.0, 0
+
+    def take(self) -> Batch:
+        """The next batch, once it is there.
+
+        Raises:
+            GzkernError: there is none, it could not be prepared, or the reader holds so many that it has no slot.
+        """
+        if self._taken == self._tasks.stop or self._closed:
+            raise GzkernError(f"the pool has no batch after example {self._taken * self._B - 1}")
+        k, B, begin = self._taken, self._B, time.perf_counter()
+        task, place = divmod(k - self._tasks.first, self._tasks.size)
+        self._fill += self._ready(place) / (self._slots - (k - self._released) or 1)
+        if place == 0:
+            try:
+                self._indices = self._result(task)
+            except BaseException:
+                self.close()
+                raise
+        self._waited += time.perf_counter() - begin
+        self._takes += 1
+        self._taken += 1
+        crops, targets = (self._ring[name][k % self._slots] for name in ("crops", "targets"))
+        return Batch(np.arange(k * B, (k + 1) * B), self._indices[place * B : (place + 1) * B], crops, targets)
+
+    def release(self) -> None:
+        """Give the slot of the oldest batch taken back to the pool."""
+        if self._released == self._taken:
+            raise GzkernError("no batch is held that could be released")
+        self._released += 1
+        self._allow()
 
     def __iter__(self) -> Iterator[Batch]:
-        with closing(self._ahead(self._executor) if self._executor else self._on_demand()) as batches:
-            while True:
-                asked = time.perf_counter()
-                batch = next(batches, None)
-                self._waited += time.perf_counter() - asked
-                if batch is None:
-                    return
-                yield batch
+        try:
+            while self._taken < self._tasks.stop and not self._closed:
+                yield self.take()
+                if not self._closed:
+                    self.release()
+        finally:
+            self.close()
 
     def __enter__(self) -> BatchPool:
         return self
@@ -107,59 +157,107 @@ class BatchPool:
         self.close()
 
     def close(self) -> None:
-        """End the threads, and so the iteration, after the batches in work (milliseconds)."""
-        self._pending.clear()
-        if self._executor:
-            self._executor.shutdown(cancel_futures=True)
+        """End the threads, and so the stream, after the tasks in work: milliseconds, with files to decode tenths."""
+        self._closed = True
+        if self._crew:
+            self._crew.close()
 
-    @property
-    def queue_fill(self) -> float:
-        """The part of the queue that is ready, 0 to 1; near 0, training waits for augmentation."""
-        return sum(future.done() for future in self._pending) / self._depth
+    def take_report(self) -> dict[str, float | None]:
+        """What happened since this was last called, by the names of metrics.jsonl.
 
-    def take_wait_s(self) -> float:
-        """Return for how many seconds the reader has waited for batches since this was last called."""
-        waited, self._waited = self._waited, 0.0
-        return waited
+        ``queue_fill``: the part of the ring that was ready when a batch was asked for, mean; ``wait_s``: for how long
+        the reader waited; ``pool_images_per_s``: what the threads make together while they are at work, None where
+        they made nothing; ``pool_wait_s``: for how long a thread waited for the reader, mean.
+        """
+        made, busy, idle = self._crew.take_times() if self._crew else (self._takes, self._waited, 0.0)
+        workers, images = max(self._workers, 1), made * self._tasks.size * self._B
+        report = {
+            "queue_fill": self._fill / self._takes if self._takes else 0.0,
+            "wait_s": self._waited,
+            "pool_images_per_s": images / busy * workers if images else None,
+            "pool_wait_s": idle / workers,
+        }
+        self._waited, self._fill, self._takes = 0.0, 0.0, 0
+        return report
 
-    def _on_demand(self) -> Generator[Batch]:
-        return (self._prepare(*task) for task in self._tasks())
+    def _ready(self, place: int) -> int:
+        """Batches that wait for the reader, who comes to this place of a task."""
+        whole = self._crew.done if self._crew else 0
+        return min(whole * self._tasks.size + (self._tasks.size - place if place else 0), self._slots)
 
-    def _ahead(self, executor: ThreadPoolExecutor) -> Generator[Batch]:
-        tasks = (executor.submit(self._prepare, *task) for task in self._tasks())
+    def _result(self, task: int) -> np.ndarray:
+        """The images of a task's examples, once its batches are in their slots."""
+        if not self._workers:
+            return self._work(self._tasks[task])
+        if self._crew is None:
+            work, tasks = self._work, self._tasks
+            self._crew = Crew(lambda task: work(tasks[task]), len(tasks), self._workers, "gzkern-augment")
+            self._allow()
+        return self._crew.take(task)
+
+    def _allow(self) -> None:
+        """Let those tasks begin whose slots are all free."""
+        if self._crew:
+            self._crew.allow(self._tasks.before(self._released + self._slots))
+
+
+@dataclass(frozen=True)
+class _Tasks:
+    """The batches ``first`` to ``stop`` − 1 in tasks of ``size``; the last one may be smaller."""
+
+    first: int
+    stop: int
+    size: int
+
+    def __len__(self) -> int:
+        return -(-(self.stop - self.first) // self.size)
+
+    def __getitem__(self, task: int) -> range:
+        start = self.first + task * self.size
+        return range(start, min(start + self.size, self.stop))
+
+    def before(self, batch: int) -> int:
+        """The number of tasks whose batches all come before this one."""
+        return len(self) if batch >= self.stop else (batch - self.first) // self.size
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What a thread needs to prepare batches; arguments as those of the pool."""
+
+    images: Images
+    labels: np.ndarray
+    index_of: Callable[[int, int], np.ndarray]
+    ring: Mapping[str, np.ndarray]
+    seed: int
+    augment: AugmentConfig
+    data: DataConfig
+    recentring: np.ndarray | None
+
+    def __call__(self, batches: range) -> np.ndarray:
+        """Fill the slots of these batches; returns the images of their examples."""
+        slots, B = self.ring["crops"].shape[:2]
+        start, stop = batches.start * B, batches.stop * B
         try:
-            self._pending.extend(islice(tasks, self._depth))
-            while self._pending:
-                batch = self._pending[0].result()
-                self._pending.popleft()
-                self._pending.extend(islice(tasks, 1))
-                yield batch
-        finally:
-            self.close()
-
-    def _tasks(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield the examples of each batch, and their images."""
-        for start in range(self._first, self._stop, self._batch):
-            stop = min(start + self._batch, self._stop)
-            yield np.arange(start, stop), self._index_of(start, stop)
-
-    def _prepare(self, examples: np.ndarray, indices: np.ndarray) -> Batch:
-        try:
-            size = self._images.shape[1:3]
-            drawn = tables(examples, indices, self._seed, self._augment, self._data, size, self._recentring)
-            crops = _crops(self._images, indices, drawn, self._data)
-            return Batch(examples, indices, crops, self._labels[indices])
+            indices = self.index_of(start, stop)
+            size = self.images.shape[1:3]
+            drawn = tables(np.arange(start, stop), indices, self.seed, self.augment, self.data, size, self.recentring)
+            for place, k in enumerate(batches):
+                part, slot = slice(place * B, (place + 1) * B), k % slots
+                _warp(self.images, indices[part], (drawn[0][part], drawn[1][part]), self.ring["crops"][slot])
+                self.ring["targets"][slot] = self.labels[indices[part]].T
         except Exception as error:
-            raise GzkernError(f"augmentation failed in examples {examples[0]} to {examples[-1]}: {error}") from error
+            raise GzkernError(f"augmentation failed in examples {start} to {stop - 1}: {error}") from error
+        return indices
 
 
 def identity_crops(
-    images: np.ndarray, indices: np.ndarray, data: DataConfig, recentring: np.ndarray | None = None
+    images: Images, indices: np.ndarray, data: DataConfig, recentring: np.ndarray | None = None
 ) -> np.ndarray:
     """Return the crops of ``images[indices]`` as they are, for validation and prediction.
 
     Args:
-        images: (n, H, W, 3) uint8, in memory or memory-mapped.
+        images: (n, H, W, 3) uint8.
         indices: (B,) int64.
         data: the crop.
         recentring: (n, 3) float64, see ``geometry.crop_matrices``.
@@ -170,10 +268,12 @@ def identity_crops(
     Raises:
         InputError: from ``warp.warp_batch``.
     """
-    return _crops(images, indices, identity_tables(indices, data, images.shape[1:3], recentring), data)
-
-
-def _crops(images: np.ndarray, indices: np.ndarray, placed: Tables, data: DataConfig) -> np.ndarray:
     out = np.empty((len(indices), 2, data.target, data.target, 3), np.float32)
-    warp_batch(images, indices, *placed, out)
+    _warp(images, indices, identity_tables(indices, data, images.shape[1:3], recentring), out)
     return out
+
+
+def _warp(images: Images, indices: np.ndarray, placed: Tables, out: np.ndarray) -> None:
+    if not isinstance(images, np.ndarray):
+        images, indices = images[indices], np.arange(len(indices))
+    warp_batch(images, indices, *placed, out)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from ..config import AugmentConfig, DataConfig
@@ -18,7 +20,7 @@ def tables(
     seed: int,
     augment: AugmentConfig,
     data: DataConfig,
-    image_size: tuple[int, int],
+    image_size: Sequence[int],
     recentring: np.ndarray | None = None,
 ) -> Tables:
     """The tables of training examples.
@@ -36,7 +38,7 @@ def tables(
 
 
 def identity_tables(
-    indices: np.ndarray, data: DataConfig, image_size: tuple[int, int], recentring: np.ndarray | None = None
+    indices: np.ndarray, data: DataConfig, image_size: Sequence[int], recentring: np.ndarray | None = None
 ) -> Tables:
     """The tables of images as they are, for validation and prediction; arguments as :func:`tables` takes them."""
     return _tables(identity(len(indices)), indices, data, image_size, recentring)
@@ -46,7 +48,7 @@ def _tables(
     parameters: Parameters,
     indices: np.ndarray,
     data: DataConfig,
-    image_size: tuple[int, int],
+    image_size: Sequence[int],
     recentring: np.ndarray | None,
 ) -> Tables:
     objects = None if recentring is None else recentring[indices]

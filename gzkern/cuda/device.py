@@ -262,10 +262,10 @@ class Cuda:
 
         return play
 
-    def ring(self, slots: int, arrays: Mapping[str, tuple[tuple[int, ...], Any]]) -> Ring:
+    def ring(self, slots: int, blocks: int, arrays: Mapping[str, tuple[tuple[int, ...], Any]]) -> Ring:
         """Arrays that are filled on the host and copied while launches read others; see :class:`launch.Ring`."""
         with self._reporting("allocating"):
-            return CudaRing(slots, arrays, self._reporting)
+            return CudaRing(slots, blocks, arrays, self._reporting)
 
     def compile_all(self, units: Iterable[Unit]) -> dict[Unit, float]:
         """Compile what the cache does not have, one a core at a time; the seconds that each took.

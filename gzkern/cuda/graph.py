@@ -281,7 +281,7 @@ class Blueprint:
         """The array itself; one that nobody reads takes no memory."""
         return array
 
-    def ring(self, slots: int, arrays: Mapping[str, tuple[tuple[int, ...], Any]]) -> SimpleNamespace:
+    def ring(self, slots: int, blocks: int, arrays: Mapping[str, tuple[tuple[int, ...], Any]]) -> SimpleNamespace:
         """Arrays of the shapes of a ring's, that take no memory."""
         shapes = {name: ((2 * slots, *shape), np.dtype(dtype)) for name, (shape, dtype) in arrays.items()}
         return SimpleNamespace(

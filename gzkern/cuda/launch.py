@@ -76,8 +76,8 @@ class Backend(Protocol):
     def replay(self, calls: Sequence[Callable[[], None]], aside: Sequence[bool]) -> Callable[[], None]:
         """What makes all launches, in one go where the device can; some of them may run beside those that follow."""
 
-    def ring(self, slots: int, arrays: Mapping[str, tuple[tuple[int, ...], Any]]) -> Ring:
-        """A ring of two halves of so many slots; ``arrays``: shape and dtype of a slot, by name."""
+    def ring(self, slots: int, blocks: int, arrays: Mapping[str, tuple[tuple[int, ...], Any]]) -> Ring:
+        """A ring of blocks of so many slots, ``blocks`` of them on the host; ``arrays``: of a slot, by name."""
 
     def describe(self) -> dict[str, Any]:
         """What the bits of a result depend on: the GPU, compilers; text by name."""
@@ -99,19 +99,26 @@ class Backend(Protocol):
 
 
 class Ring(Protocol):
-    """Arrays on their way to a device, in two halves: launches read one while the other is filled and copied."""
+    """A stream of slots on its way to a device, in blocks: launches read one while the next is filled and copied.
+
+    The device has room for two blocks, the host for as many as it likes to be ahead. Slot k of the stream lies in slot
+    k mod (their number) on either side.
+    """
 
     arrays: dict[str, Any]
     """Of the device: (2 · slots, …), by name."""
 
-    def host(self, half: int) -> dict[str, np.ndarray]:
-        """Where the next values of a half are to be written, (slots, …) by name; waits until those before have left."""
+    host: dict[str, np.ndarray]
+    """Of the host: (blocks · slots, …), by name. What is written to a block's slots before it is sent arrives."""
 
-    def send(self, half: int) -> None:
-        """Begin to copy a half to the device, once the launches that read its last values are done."""
+    def send(self, block: int) -> None:
+        """Begin to copy a block to the device, once the launches that read the one in its place are done."""
 
-    def enter(self, half: int) -> None:
-        """Launches from here on read this half, once it has arrived, and no longer the other."""
+    def wait_sent(self, block: int) -> None:
+        """Wait until a block that was sent has left the memory of the host, which may be written to then."""
+
+    def enter(self, block: int) -> None:
+        """Launches from here on read this block, once it has arrived, and no longer the one before."""
 
     def close(self) -> None:
         """Wait for what is on its way."""

@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from typing import Any
 
-import numpy as np
-
 
 def capture(calls: Sequence[Callable[[], None]], aside: Sequence[bool]) -> Callable[[], None]:
     """A CUDA graph of launches in order, those that go aside on a branch; what launches it on the current stream."""
@@ -38,7 +36,8 @@ class CudaRing:
     """A :class:`launch.Ring` of page-locked memory, which a stream of its own copies.
 
     Args:
-        slots: of a half.
+        slots: of a block.
+        blocks: on the host.
         arrays: shape and dtype of a slot, by name.
         reporting: the GPU as CuPy's current one, and what it was doing in the message of an error.
     """
@@ -46,6 +45,7 @@ class CudaRing:
     def __init__(
         self,
         slots: int,
+        blocks: int,
         arrays: Mapping[str, tuple[tuple[int, ...], Any]],
         reporting: Callable[[str], AbstractContextManager[None]],
     ):
@@ -54,41 +54,38 @@ class CudaRing:
         from cupy.cuda import Event, Stream, get_current_stream
 
         self.arrays = {name: cupy.empty((2 * slots, *shape), dtype) for name, (shape, dtype) in arrays.items()}
-        """On the device, both halves."""
-        self._slots = slots
-        self._host = [
-            {name: cupyx.empty_pinned((slots, *shape), dtype) for name, (shape, dtype) in arrays.items()}
-            for _ in range(2)
-        ]
+        self.host = {
+            name: cupyx.empty_pinned((blocks * slots, *shape), dtype) for name, (shape, dtype) in arrays.items()
+        }
+        self._slots, self._blocks, self._reporting = slots, blocks, reporting
         self._copies = Stream(non_blocking=True)
-        self._read, self._copied = ([Event(disable_timing=True) for _ in range(2)] for _ in range(2))
-        self._reporting = reporting
+        self._read, self._copied = ([Event(disable_timing=True) for _ in range(count)] for count in (2, blocks))
         for event in self._read:  # their memory may be in use by what was launched before
             event.record(get_current_stream())
 
-    def host(self, half: int) -> dict[str, np.ndarray]:
-        """Where the next values of a half are to be written: (slots, …) by name; waits until they have left it."""
-        with self._reporting("a step, or a copy to the GPU"):
-            self._copied[half].synchronize()
-        return self._host[half]
-
-    def send(self, half: int) -> None:
-        """Copy a half to the device, as soon as the launches that read it before are done."""
-        first = half * self._slots
+    def send(self, block: int) -> None:
+        """Copy a block to the device, as soon as the launches that read the one in its place are done."""
+        to, start = block % 2 * self._slots, block % self._blocks * self._slots
         with self._reporting("copying to the GPU"):
-            self._copies.wait_event(self._read[half])
+            self._copies.wait_event(self._read[block % 2])
             for name, array in self.arrays.items():
-                array[first : first + self._slots].set(self._host[half][name], stream=self._copies)
-            self._copied[half].record(self._copies)
+                values = self.host[name][start : start + self._slots]
+                array[to : to + self._slots].set(values, stream=self._copies)
+            self._copied[block % self._blocks].record(self._copies)
 
-    def enter(self, half: int) -> None:
-        """Launches from here on read this half, and none the other."""
+    def wait_sent(self, block: int) -> None:
+        """Wait for the copy of a block."""
+        with self._reporting("a step, or a copy to the GPU"):
+            self._copied[block % self._blocks].synchronize()
+
+    def enter(self, block: int) -> None:
+        """Launches from here on read this block, and none the one before."""
         from cupy.cuda import get_current_stream
 
         with self._reporting("a step"):
             stream = get_current_stream()
-            self._read[1 - half].record(stream)
-            stream.wait_event(self._copied[half])
+            self._read[1 - block % 2].record(stream)
+            stream.wait_event(self._copied[block % self._blocks])
 
     def close(self) -> None:
         """Wait for the copies under way, whose memory is about to be given back."""

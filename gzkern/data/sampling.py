@@ -1,7 +1,8 @@
 """Which image each training example uses (paper, training; the chunks of the original code).
 
 The training stream is cut into chunks. Each chunk is drawn without replacement from the training images, and
-independently of the others, so that there are no epochs.
+independently of the others. As published a chunk has 10,000 examples, so that there are no epochs; where it has all
+images, it is one.
 """
 
 from __future__ import annotations
@@ -10,28 +11,29 @@ from functools import lru_cache
 
 import numpy as np
 
+from ..config import TrainConfig
 from ..errors import InputError
 
 _STREAM = 0x6368756E6B  # "chunk": keeps this generator apart from others of the same seed
 
 
-def chunk_length(n_train: int, chunk: int, batch: int) -> int:
-    """Count the examples in a chunk: min(chunk, n_train) cut to whole batches.
+def chunk_length(n_train: int, train: TrainConfig) -> int:
+    """Count the examples in a chunk: min(train.chunk, n_train) cut to whole batches; n_train where sampling by epochs.
 
     Raises:
-        InputError: there are fewer training images, or a chunk is shorter, than one batch.
+        InputError: there are fewer training images than one batch has.
     """
-    if n_train < batch:
+    if n_train < train.batch:
         raise InputError(
-            f"{n_train} training images, but training needs at least one batch of {batch} images; "
+            f"{n_train} training images, but training needs at least one batch of {train.batch} images; "
             "add images or lower train.batch"
         )
-    if chunk < batch:
-        raise InputError(f"train.chunk = {chunk}: expected at least train.batch = {batch}")
-    return min(chunk, n_train) // batch * batch
+    if train.sampling == "epochs":
+        return n_train
+    return min(train.chunk, n_train) // train.batch * train.batch
 
 
-def example_images(seed: int, start: int, stop: int, n_train: int, chunk: int, batch: int) -> np.ndarray:
+def example_images(seed: int, start: int, stop: int, n_train: int, length: int) -> np.ndarray:
     """Find the image of each example: (stop − start,) int64 in [0, n_train).
 
     A pure function of its arguments, so that a resumed run needs no state. An example's number is its 0-based
@@ -42,13 +44,8 @@ def example_images(seed: int, start: int, stop: int, n_train: int, chunk: int, b
         start: the first example.
         stop: the example after the last.
         n_train: number of training images.
-        chunk: examples drawn without replacement (see ``chunk_length``).
-        batch: images in a batch.
-
-    Raises:
-        InputError: from ``chunk_length``.
+        length: of a chunk, see :func:`chunk_length`.
     """
-    length = chunk_length(n_train, chunk, batch)
     images = np.empty(stop - start, np.int64)
     at = start
     while at < stop:

@@ -164,9 +164,9 @@ class Emulator:
 
         return play
 
-    def ring(self, slots: int, arrays: Mapping[str, tuple[tuple[int, ...], Any]]) -> EmulatedRing:
-        """A ring whose host's memory is the device's."""
-        return EmulatedRing(slots, arrays)
+    def ring(self, slots: int, blocks: int, arrays: Mapping[str, tuple[tuple[int, ...], Any]]) -> EmulatedRing:
+        """A ring whose copies are done when they are asked for."""
+        return EmulatedRing(slots, blocks, arrays)
 
     def compile_all(self, units: Iterable[Unit], mode: str = "fast") -> dict[Unit, float]:
         """Compile what the cache does not have, one a core at a time; the seconds that each took.
@@ -237,22 +237,24 @@ class Emulator:
 
 
 class EmulatedRing:
-    """A :class:`launch.Ring` without copies."""
+    """A :class:`launch.Ring` whose copies and launches are done when they return."""
 
-    def __init__(self, slots: int, arrays: Mapping[str, tuple[tuple[int, ...], Any]]):
-        self.arrays = {name: np.zeros((2, slots, *shape), dtype) for name, (shape, dtype) in arrays.items()}
-        self._halves = [{name: array[half] for name, array in self.arrays.items()} for half in range(2)]
-        self.arrays = {name: array.reshape(-1, *array.shape[2:]) for name, array in self.arrays.items()}
+    def __init__(self, slots: int, blocks: int, arrays: Mapping[str, tuple[tuple[int, ...], Any]]):
+        self._slots, self._blocks = slots, blocks
+        self.arrays = {name: np.zeros((2 * slots, *shape), dtype) for name, (shape, dtype) in arrays.items()}
+        self.host = {name: np.zeros((blocks * slots, *shape), dtype) for name, (shape, dtype) in arrays.items()}
 
-    def host(self, half: int) -> dict[str, np.ndarray]:
-        """The half itself."""
-        return self._halves[half]
+    def send(self, block: int) -> None:
+        """Copy a block."""
+        to, start = block % 2 * self._slots, block % self._blocks * self._slots
+        for name, array in self.arrays.items():
+            array[to : to + self._slots] = self.host[name][start : start + self._slots]
 
-    def send(self, half: int) -> None:
-        """Nothing to copy."""
+    def wait_sent(self, block: int) -> None:
+        """It has left."""
 
-    def enter(self, half: int) -> None:
-        """Launches are done when they return."""
+    def enter(self, block: int) -> None:
+        """Launches read what is there."""
 
     def close(self) -> None:
         """Nothing is on its way."""
