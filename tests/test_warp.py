@@ -232,6 +232,20 @@ def test_no_byte_outside_of_the_image_is_read(tmp_path):
     run_python(code, NUMBA_BOUNDSCHECK="1", NUMBA_CACHE_DIR=str(tmp_path))
 
 
+def test_the_first_start_on_a_machine_says_that_it_compiles(tmp_path):
+    code = """if True:
+        import numpy as np
+        from gzkern.augment import warp
+        for _ in range(2):
+            warp.warp([np.zeros((9, 9, 3), np.uint8)], np.zeros((1, 2, 2, 3)), 3)
+    """
+    run = [sys.executable, "-c", code]
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    first, second = (subprocess.run(run, capture_output=True, text=True, check=True, env=environment) for _ in range(2))
+    assert first.stderr.splitlines() == ["gzkern: compiling for this machine, once; it takes up to a minute"]
+    assert second.stderr == ""
+
+
 def test_numba_is_imported_at_the_first_warp():
     code = """if True:
         import sys

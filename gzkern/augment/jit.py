@@ -11,6 +11,10 @@ import math
 import numpy as np
 from numba import njit, types
 
+from ..compiling import say_when_compiling
+
+say_when_compiling()
+
 # Declared read-only, the images may be an array or a memory map of a file: one compiled form for both.
 _SIGNATURE = types.uint64(
     types.Array(types.uint8, 4, "C", readonly=True),

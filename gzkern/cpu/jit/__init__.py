@@ -9,6 +9,10 @@ from pathlib import Path
 
 from numba import config, njit
 
+from ...compiling import say_when_compiling
+
+say_when_compiling()
+
 
 def compiled(**options):
     """``numba.njit`` without the interpreter lock, kept on disk in a folder named by the sources of this package.
