@@ -23,8 +23,8 @@ from .images import decode
 from .labels import Labels
 
 _WORKERS = len(os.sched_getaffinity(0))
-_IN_FLIGHT = 4 * _WORKERS  # images that are decoded or wait for their turn,
-_IN_FLIGHT_BYTES = 2**28  # and what they may take
+_IN_FLIGHT = 256  # images that are decoded or wait for their turn: decoding goes on while a disk is waited for
+_IN_FLIGHT_BYTES = 2**28  # that they may take
 _SHAPES_LOOKED_AT = 25  # images whose commonest shape is that of the data set
 
 
@@ -166,13 +166,16 @@ class Loader:
         """Decode ahead in threads (Pillow releases the GIL), in order and in bounded memory."""
         window: deque[Future[Decoded]] = deque()
         most = max(1, min(_IN_FLIGHT, _IN_FLIGHT_BYTES // math.prod(self.shape)))
-        with ThreadPoolExecutor(_WORKERS) as pool:
-            for number in range(first, len(self.candidates)):
-                window.append(pool.submit(self._decode, self.candidates[number]))
+        pool = ThreadPoolExecutor(_WORKERS)
+        try:
+            for candidate in self.candidates[first:]:
+                window.append(pool.submit(self._decode, candidate))
                 if len(window) == most:
                     yield window.popleft()
             while window:
                 yield window.popleft()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
     def _decode(self, candidate: Candidate) -> Decoded:
         before = stamp_of(candidate.path)
