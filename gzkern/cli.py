@@ -343,7 +343,7 @@ def _add_predict(commands: _Commands) -> None:
         "images",
         metavar="IMAGES",
         nargs="+",
-        help="folders, image files, globs, or a catalogue (CSV, Parquet)",
+        help="folders, image files, globs, or a catalogue (CSV, Parquet); or one pack",
     )
     sub.add_argument("--out", required=True, metavar="FILE", help="FILE.csv or FILE.parquet")
     _add_workers(sub, "threads that decode (default: auto, one a core)")

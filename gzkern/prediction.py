@@ -25,9 +25,11 @@ from .augment.tables import identity_tables
 from .augment.warp import warp
 from .config import DataConfig
 from .data.catalogue import read_catalogue
+from .data.dataset import open_dataset
 from .data.images import decode
-from .data.recentring import recentring_of_image
-from .device import Device
+from .data.pack import is_pack
+from .data.recentring import recentring_of, recentring_of_image
+from .device import Device, cores
 from .errors import ImageError, InputError
 from .files import write_atomically
 from .models.network import Network
@@ -103,11 +105,11 @@ def predict_files(
     overwrite: bool = False,
     progress: bool = True,
 ) -> PredictionSummary:
-    """Predict the answers for image files and write them as a table, whole or not at all.
+    """Predict the answers for image files, or a pack, and write them as a table, whole or not at all.
 
     Args:
         run: a trained run.
-        sources: folders, files, globs, or catalogues, as data.catalogue reads them.
+        sources: folders, files, globs, or catalogues, as data.catalogue reads them; or one pack.
         out: FILE.csv or FILE.parquet.
         batch: images a network pass.
         workers: threads that decode; None takes one a core.
@@ -123,6 +125,36 @@ def predict_files(
         raise InputError(f"--batch {batch}: expected at least 1 image")
     if workers is not None and not 1 <= workers <= MOST_WORKERS:
         raise InputError(f"--workers {workers}: expected 1 to {MOST_WORKERS} threads")
+    packs = [source for source in sources if is_pack(source)]
+    if packs and len(sources) > 1:
+        raise InputError(f"{packs[0]}: is a pack; give it alone, and other images in a call of their own")
+    skipped: list[tuple[Path, str, str]] = []
+    if packs:
+        ids, table = _answer_pack(run, packs[0], batch, progress)
+    else:
+        ids, table, skipped = _answer_files(run, sources, batch, workers or cores(), progress)
+    write_atomically(out, lambda file: write(file, ids, run.network.tree.columns, table))
+    return PredictionSummary(len(ids), tuple(skipped))
+
+
+def _answer_pack(run: Run, path: str | Path, batch: int, progress: bool) -> tuple[Sequence[str], np.ndarray]:
+    """Ids, and answers (n, A), of all images of a pack."""
+    network, data = run.network, run.config.data
+    dataset = open_dataset(path, network.tree, smallest=data.crop, reach=reach(data), progress=progress)
+    recentring = recentring_of(dataset, data, progress=progress)
+    answers = []
+    with tqdm(total=len(dataset), unit="image", disable=not progress) as bar:
+        for rows in _batches(range(len(dataset)), batch):
+            part = predict_rows(network, data, dataset.images, np.array(rows), batch=batch, recentring=recentring)
+            answers.append(part)
+            bar.update(len(rows))
+    return dataset.ids, np.concatenate(answers)
+
+
+def _answer_files(
+    run: Run, sources: Sequence[str | Path], batch: int, workers: int, progress: bool
+) -> tuple[Sequence[str], np.ndarray, list[tuple[Path, str, str]]]:
+    """Ids and answers (n, A) of all files that can be used, and (path, id, reason) of the others."""
     catalogue = read_catalogue(sources)
     network = run.network
     ids: list[str] = []
@@ -130,7 +162,7 @@ def predict_files(
     answers: list[np.ndarray] = []
     files = zip(catalogue.paths, catalogue.ids, strict=True)
     prepare = _preparation(network, run.config.data)
-    decoded = _decode_ahead(files, run.config.data.crop, prepare, workers or os.cpu_count() or 1)
+    decoded = _decode_ahead(files, run.config.data.crop, prepare, workers)
     with tqdm(total=len(catalogue.paths), unit="image", disable=not progress) as bar:
         for part in _batches(decoded, batch):
             good = [(id_, image) for _, id_, image in part if not isinstance(image, str)]
@@ -142,9 +174,7 @@ def predict_files(
     if not ids:
         path, _, reason = skipped[0]
         raise InputError(f"none of {len(skipped)} files can be used; the first is {path}: {reason}")
-    table = np.concatenate(answers)
-    write_atomically(out, lambda file: write(file, ids, network.tree.columns, table))
-    return PredictionSummary(len(ids), tuple(skipped))
+    return ids, np.concatenate(answers), skipped
 
 
 class _Prepared(NamedTuple):

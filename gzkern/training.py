@@ -29,6 +29,7 @@ from .augment.geometry import reach
 from .augment.pool import BatchPool, new_ring
 from .config import Config, load_config, to_toml
 from .data.dataset import Dataset, open_dataset, split
+from .data.encoded import EncodedImages
 from .data.loading import describe_skipped
 from .data.recentring import recentring_of
 from .data.sampling import chunk_length, example_images
@@ -399,6 +400,10 @@ def _augmenting_device(asked: str, config: Config, device: Device, dataset: Data
     """
     if asked not in AUGMENT_ON:
         raise InputError(f"--augment-on {asked!r}: expected {', '.join(AUGMENT_ON)}")
+    if isinstance(dataset.images, EncodedImages):  # the device would need all of them decoded at once
+        if asked == "device":
+            raise InputError("--augment-on device: the images are too many to be decoded into memory; pack them first")
+        return "cpu"
     if device.backend is None:
         if asked == "device":
             raise InputError("--augment-on device: device 'cpu' augments on the CPU anyway; leave it out")

@@ -61,6 +61,8 @@ MISTAKES = [
     (["info", "--batch", "4"], "--batch: goes with --memory"),
     (["train", "--data", PACK, "--out", f"{TMP}/r", "--threads", "9999"], "--threads 9999"),
     (["train", "--data", PACK, "--out", f"{TMP}/r", "--workers", "-2"], "--workers -2"),
+    (["train", "--data", PACK, "--out", f"{TMP}/r", "--set", "data.recentre=gen3"], "none, gen1, gen2"),
+    (["train", "--data", PACK, "--out", f"{TMP}/r", "--set", "data.crop=200"], "is not target × scale"),
     (["train", "--data", PACK, "--out", f"{TMP}/r", "--workers", "100000000"], "--workers 100000000"),
     (["train", "--data", PACK, "--out", f"{TMP}/r", "--resume"], "nothing to resume"),
     (["train", "--data", PACK, "--out", RUN], "holds a run already"),

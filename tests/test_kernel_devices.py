@@ -1,5 +1,6 @@
 """Training, evaluation and prediction on the devices that run the kernels, beside the CPU's."""
 
+import shutil
 import subprocess
 import sys
 
@@ -57,6 +58,26 @@ def test_a_run_is_the_cpus_within_rounding_and_resumes_bit_for_bit(device, demo_
     (again.checkpoint_folder / "000000006.safetensors").unlink()
     elsewhere = train(None, demo_pack, tmp_path / "run", device="cpu", resume=True, progress=False)
     assert elsewhere.environment["augment_on"] == "cpu"
+
+
+@pytest.mark.parametrize("device", KERNEL_DEVICES)
+def test_a_device_recentres_as_the_cpu_does(device, demo_pack, tmp_path):
+    pytest.importorskip("numba", exc_type=ImportError)
+    pytest.importorskip("sep")
+    from gzkern.training import train
+
+    shutil.copytree(demo_pack, tmp_path / "pack")
+    config = small_config(*SHORT, "data.recentre=gen2", "train.sampling=epochs")
+    expected = train(config, tmp_path / "pack", tmp_path / "cpu", device="cpu", progress=False)
+    plain = train(small_config(*SHORT), tmp_path / "pack", tmp_path / "plain", device="cpu", progress=False)
+    assert abs(plain.metrics[0]["loss"] - expected.metrics[0]["loss"]) > 1e-4
+    for augment_on in ("device", "cpu"):
+        out = tmp_path / f"augmented-on-{augment_on}"
+        run = train(config, tmp_path / "pack", out, device=device, augment_on=augment_on, workers=3, progress=False)
+        np.testing.assert_allclose(
+            [line["loss"] for line in run.metrics], [line["loss"] for line in expected.metrics], rtol=1e-4
+        )
+        np.testing.assert_allclose(run.metrics[-1]["valid_rmse"], expected.metrics[-1]["valid_rmse"], rtol=1e-4)
 
 
 @pytest.mark.parametrize("device", KERNEL_DEVICES)

@@ -43,6 +43,40 @@ def test_rows_images_and_files_agree(demo_run, demo_pack, demo_folder, tmp_path)
     np.testing.assert_allclose(np.stack(list(table.values())), expected, rtol=1e-5, atol=1e-6)
 
 
+def test_a_pack_gives_what_its_files_give(demo_run, demo_pack, demo_folder, tmp_path):
+    predict_files(demo_run, [demo_folder / "images_training_rev1"], tmp_path / "a.csv", progress=False)
+    assert predict_files(demo_run, [demo_pack], tmp_path / "b.csv", batch=7, progress=False).predicted == 40
+    (header, files), (header_of_pack, rows) = (read_table(tmp_path / name) for name in ("a.csv", "b.csv"))
+    assert header == header_of_pack
+    assert list(files) == list(rows)
+    for id_, answers in files.items():
+        np.testing.assert_allclose(rows[id_], answers, rtol=1e-5, atol=1e-6)
+    with pytest.raises(InputError, match="pack: is a pack; give it alone"):
+        predict_files(demo_run, [demo_folder, demo_pack], tmp_path / "c.csv", progress=False)
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("emulated", marks=pytest.mark.gxx)])
+def test_recentred_images_give_the_same_from_everywhere(device, demo_run, demo_pack, demo_folder, tmp_path):
+    pytest.importorskip("sep")
+    shutil.copytree(demo_run.path, tmp_path / "run")
+    config_file = tmp_path / "run" / "config.toml"
+    config_file.write_text(config_file.read_text().replace('recentre = "none"', 'recentre = "gen2"'))
+    run = load(tmp_path / "run", device)
+    shutil.copytree(demo_pack, tmp_path / "pack")
+    predict_files(run, [tmp_path / "pack"], tmp_path / "pack.csv", progress=False)
+    predict_files(run, [demo_folder / "images_training_rev1"], tmp_path / "files.csv", progress=False)
+    _, rows = read_table(tmp_path / "pack.csv")
+    _, files = read_table(tmp_path / "files.csv")
+    first = image_files(demo_folder)[:3]
+    images = dict(zip((p.stem for p in first), run.predict([decode(p, smallest=207) for p in first]), strict=True))
+    plain = demo_run.predict([decode(path, smallest=207) for path in first])
+    for answers, path in zip(plain, first, strict=True):
+        assert abs(answers - rows[path.stem]).max() > 1e-4
+        np.testing.assert_allclose(images[path.stem], rows[path.stem], rtol=1e-4, atol=1e-5)
+    for id_, answers in files.items():
+        np.testing.assert_allclose(rows[id_], answers, rtol=1e-4, atol=1e-5)
+
+
 def test_images_of_other_sizes(demo_run):
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 256, (*size, 3), np.uint8) for size in ((207, 207), (300, 424), (500, 210))]

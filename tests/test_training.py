@@ -319,6 +319,45 @@ def test_a_run_finds_its_own_tree_from_any_folder(demo_pack, tmp_path, monkeypat
     assert load(path).predict(np.zeros((1, 424, 424, 3), np.uint8)).shape == (1, 37)
 
 
+def test_images_that_stay_in_their_files_train_the_same_network(demo_run, demo_folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("gzkern.data.dataset._MOST_MEMORY", 0)
+    run = train(small_config(), demo_folder, tmp_path / "run", workers=3)
+    assert "decoded whenever they are used" in capsys.readouterr().err
+    assert_same_weights(weights(run), weights(demo_run))
+    assert run.environment["data_fingerprint"] == demo_run.environment["data_fingerprint"]
+
+
+def test_a_file_that_changes_stops_the_training_and_is_named(demo_folder, tmp_path, monkeypatch):
+    folder = tmp_path / "data"
+    shutil.copytree(demo_folder, folder)
+    monkeypatch.setattr("gzkern.data.dataset._MOST_MEMORY", 0)
+    opened = training.open_dataset
+
+    def open_and_change(*arguments, **options):
+        dataset = opened(*arguments, **options)
+        for path in (folder / "images_training_rev1").glob("*7.jpg"):
+            path.touch()
+        return dataset
+
+    monkeypatch.setattr(training, "open_dataset", open_and_change)
+    with pytest.raises(GzkernError, match=r"augmentation failed in examples .*7\.jpg: was changed since"):
+        train(small_config(), folder, tmp_path / "run", progress=False)
+
+
+def test_recentred_images_by_epochs(demo_pack, demo_run, tmp_path, monkeypatch):
+    pytest.importorskip("sep")
+    shutil.copytree(demo_pack, tmp_path / "pack")
+    config = small_config("data.recentre=gen2", "train.sampling=epochs")
+    run = train(config, tmp_path / "pack", tmp_path / "run", progress=False)
+    assert (tmp_path / "pack" / "objects_gen2.csv").is_file()
+    assert run.metrics[0]["loss"] != demo_run.metrics[0]["loss"]
+    final = weights(run)
+    run.weights_file.unlink()
+    max(run.checkpoint_folder.glob("*.safetensors")).unlink()
+    monkeypatch.setitem(sys.modules, "sep", None)  # what the pack keeps is enough
+    assert_same_weights(weights(train(None, tmp_path / "pack", run.path, resume=True, progress=False)), final)
+
+
 @pytest.mark.slow
 def test_the_laptop_preset_learns_real_galaxies(tmp_path):
     from data_files import real_sample
