@@ -26,6 +26,7 @@ class _State:
     made: int = 0
     busy_s: float = 0.0
     idle_s: float = 0.0
+    idle_since: dict[int, float] = field(default_factory=dict)  # of the threads that wait
 
     def __post_init__(self) -> None:
         self.for_workers, self.for_reader = threading.Condition(self.lock), threading.Condition(self.lock)
@@ -108,8 +109,10 @@ class Crew:
 
     def take_times(self) -> tuple[int, float, float]:
         """Tasks done, and seconds at work and waiting for the reader of all threads, since this was last called."""
-        state = self._state
+        state, now = self._state, time.perf_counter()
         with state.lock:
+            state.idle_s += sum(now - since for since in state.idle_since.values())
+            state.idle_since = dict.fromkeys(state.idle_since, now)
             times = state.made, state.busy_s, state.idle_s
             state.made, state.busy_s, state.idle_s = 0, 0.0, 0.0
         return times
@@ -120,16 +123,18 @@ class Crew:
 
 
 def _work(state: _State, work: Callable[[int], Any]) -> None:
+    me = threading.get_ident()
     while True:
-        idle = time.perf_counter()
         with state.lock:
+            state.idle_since[me] = time.perf_counter()
             state.for_workers.wait_for(lambda: state.ended or state.next < state.allowed)
             if state.ended:
+                del state.idle_since[me]
                 return
             task = state.next
             state.next += 1
             busy = time.perf_counter()
-            state.idle_s += busy - idle
+            state.idle_s += busy - state.idle_since.pop(me)
         try:
             result = work(task)
         except BaseException as error:  # of any kind: the reader would wait for ever

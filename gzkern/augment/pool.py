@@ -121,7 +121,8 @@ class BatchPool:
             raise GzkernError(f"the pool has no batch after example {self._taken * self._B - 1}")
         k, B, begin = self._taken, self._B, time.perf_counter()
         task, place = divmod(k - self._tasks.first, self._tasks.size)
-        self._fill += self._ready(place) / (self._slots - (k - self._released) or 1)
+        room = min(self._slots - (k - self._released), self._tasks.stop - k)
+        self._fill += min(1.0, self._ready(place) / max(1, room))
         if place == 0:
             try:
                 self._indices = self._result(task)
@@ -183,7 +184,7 @@ class BatchPool:
     def _ready(self, place: int) -> int:
         """Batches that wait for the reader, who comes to this place of a task."""
         whole = self._crew.done if self._crew else 0
-        return min(whole * self._tasks.size + (self._tasks.size - place if place else 0), self._slots)
+        return whole * self._tasks.size + (self._tasks.size - place if place else 0)
 
     def _result(self, task: int) -> np.ndarray:
         """The images of a task's examples, once its batches are in their slots."""
