@@ -116,6 +116,10 @@ def test_nothing_usable(root, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="no image files, expected"):
         pack(tmp_path / "empty", None, tmp_path / "out", TREE, progress=False)
+    write_images(tmp_path / "others", ["7", "8"])
+    expected = r"others: none of its 2 images is named by an id of the label file \(an image: 7\.jpg, an id: 101\);"
+    with pytest.raises(InputError, match=expected):
+        pack(tmp_path / "others", root / "training_solutions_rev1.csv", tmp_path / "out", TREE, progress=False)
     with pytest.raises(InputError, match="absent: cannot be read"):
         pack(tmp_path / "absent", None, tmp_path / "out", TREE, progress=False)
     assert not (tmp_path / "out").exists()
@@ -246,6 +250,9 @@ def test_a_job_is_resumed_as_it_was_begun_only(root, tmp_path, monkeypatch):
 
     assert_refused("--crop", crop=20)
     assert_refused("smallest size", smallest=20)
+    with monkeypatch.context() as patched:
+        patched.setattr(pack_module, "installed_version", lambda package: "0")
+        assert_refused("version of gzkern or of its decoders")
     (tmp_path / "copy").symlink_to(images)
     assert_refused("folder of images", folder=tmp_path / "copy")
     assert_refused("label file and another decision tree", labels_csv=None)

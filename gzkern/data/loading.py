@@ -130,9 +130,15 @@ class Loader:
         """Match the files of ``folder`` with ``labels``; ``smallest`` in pixels as in ``decode``.
 
         Raises:
-            InputError: the folder cannot be read, or no image of it can be used.
+            InputError: the folder cannot be read, no image of it has a label, or none can be used.
         """
-        self.candidates, self.quarantined = _match(list_images(folder), labels)
+        files = list_images(folder)
+        self.candidates, self.quarantined = _match(files, labels)
+        if files and labels is not None and not self.candidates:
+            raise InputError(
+                f"{folder}: none of its {len(files):,} images is named by an id of the label file (an image: "
+                f"{files[0].name}, an id: {labels.ids[0]}); give the label file of these images"
+            )
         self._smallest = smallest
         self._progress = progress
         self.shape = self._common_shape(folder)

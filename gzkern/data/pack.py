@@ -21,6 +21,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ..decision_tree import DecisionTree
+from ..environment import installed_version
 from ..errors import InputError
 from .journal import IMAGES, packing
 from .labels import read_labels
@@ -33,6 +34,7 @@ _INDEX = "index.csv"
 _QUARANTINE = "quarantine.csv"
 _META = "pack.json"
 _BLOCK = 2**20  # bytes hashed at a time
+_DECODERS = ("gzkern", "pillow", "simplejpeg", "astropy")  # on whose versions the pixels may depend
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ def pack(
         "smallest size": smallest,
         "size of most images": loader.shape,
         "--crop": crop,
-        "version of packs": _VERSION,
+        "version of gzkern or of its decoders": [_VERSION, *map(installed_version, _DECODERS)],
     }
     with packing(out, loader.candidates, shape, plan, resume=resume, overwrite=overwrite) as journal:
         for outcome in journal.outcomes:
@@ -213,7 +215,7 @@ def _sha256(path: Path, progress: bool = False) -> str:
     size = path.stat().st_size
     with (
         path.open("rb") as file,
-        tqdm(desc=f"checking {path.name}", total=size, unit="B", unit_scale=True, delay=1, disable=not progress) as bar,
+        tqdm(desc=f"hashing {path.name}", total=size, unit="B", unit_scale=True, delay=1, disable=not progress) as bar,
     ):
         while block := file.read(_BLOCK):
             digest.update(block)
