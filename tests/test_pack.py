@@ -588,7 +588,8 @@ def test_what_is_no_pack(tmp_path):
         open_pack(tmp_path)
 
 
-def test_decoding_runs_ahead_by_a_bounded_number(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("limit", "value"), [("_IN_FLIGHT", 6), ("_IN_FLIGHT_BYTES", 7 * 3 * SIDE**2 - 1)])
+def test_decoding_runs_ahead_by_a_bounded_number(tmp_path, monkeypatch, limit, value):
     write_images(tmp_path / "images", [str(i) for i in range(100)])
     loader = Loader(tmp_path / "images", None, smallest=SIDE, progress=False)
     begun = []
@@ -598,7 +599,7 @@ def test_decoding_runs_ahead_by_a_bounded_number(tmp_path, monkeypatch):
         return decode(path, smallest=smallest)
 
     monkeypatch.setattr(loading, "decode", noted)
-    monkeypatch.setattr(loading, "_IN_FLIGHT", 6)
+    monkeypatch.setattr(loading, limit, value)
     for done, decoded in enumerate(loader.decode("")):
         assert decoded.candidate.id == str(done)
         assert len(begun) <= done + 6

@@ -120,7 +120,7 @@ class Journal:
         self.outcomes: list[Outcome] = []
         self.count = self.done = 0
         self._candidates, self._shape = candidates, shape
-        self._images, self._lines = _open(folder / IMAGES), _open(folder.with_name(_JOURNAL))
+        self._lines, self._images = _open(folder.with_name(_JOURNAL)), _open(folder / IMAGES)
         _write_header(self._images, 0, shape)
         self._header = self._images.tell()
         self._journalled = 0  # bytes
