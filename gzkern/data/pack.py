@@ -142,8 +142,8 @@ def is_pack(path: str | Path) -> bool:
 def open_pack(path: str | Path, *, verify: bool = False, progress: bool = True) -> Dataset:
     """Open a pack; its images stay on the disk and are read as they are used.
 
-    All other files are hashed always. The images are where they were written after ``pack.json``, as by a copy or a
-    change; if they are sound, ``pack.json`` is touched, so that they are not hashed again.
+    All other files are hashed always. The images are where they are not older than ``pack.json``, which was written
+    last, as after a copy or a change; if they are sound, it is touched, so that they are not hashed again.
 
     Args:
         path: the directory.
@@ -157,9 +157,9 @@ def open_pack(path: str | Path, *, verify: bool = False, progress: bool = True) 
     meta = _read_meta(path)
     for name, expected in meta["files"].items():
         _require_whole(path, name, expected["bytes"])
-    later = (path / IMAGES).stat().st_mtime_ns > (path / _META).stat().st_mtime_ns
+    doubtful = (path / IMAGES).stat().st_mtime_ns >= (path / _META).stat().st_mtime_ns
     for name, expected in meta["files"].items():
-        if (name != IMAGES or later or verify) and _sha256(path / name, progress) != expected["sha256"]:
+        if (name != IMAGES or doubtful or verify) and _sha256(path / name, progress) != expected["sha256"]:
             raise _altered(path, f"{name} was changed")
     columns = tuple(meta["columns"])
     ids = tuple(cells[0] for _, cells in read_rows(path / _INDEX))[1:]
@@ -172,7 +172,7 @@ def open_pack(path: str | Path, *, verify: bool = False, progress: bool = True) 
     expected_shape = (meta["count"], *meta["image_shape"])
     if images.shape != expected_shape or images.dtype != np.uint8:
         raise _altered(path, f"{IMAGES} is {images.shape} {images.dtype}, expected {expected_shape} uint8")
-    if later:
+    if doubtful:
         with suppress(OSError):  # a pack that may not be written is hashed each time
             os.utime(path / _META)
     return Dataset(ids, images, labels, columns, tuple(meta["whole_size"]), quarantined, path)
