@@ -29,6 +29,7 @@ from benchmarks.engines import example_batch
 from benchmarks.options import DEVICES, chosen, file, positive
 from benchmarks.report import print_table, write_json
 from benchmarks.rounding import CAVEAT, RoundingDevice
+from gzkern.augment.geometry import reach
 from gzkern.augment.pool import identity_crops
 from gzkern.config import Config, load_config
 from gzkern.data.dataset import open_dataset
@@ -128,7 +129,8 @@ def _batch(config: Config, data: str | None) -> tuple[np.ndarray, np.ndarray]:
     """Crops (B, 2, T, T, 3) float32 and answer fractions (B, A): the first of a data set, or noise."""
     if data is None:
         return example_batch(config)
-    dataset = open_dataset(data, load_tree(config.data.tree), smallest=config.data.crop, progress=False)
+    crop, most = config.data.crop, reach(config.data)
+    dataset = open_dataset(data, load_tree(config.data.tree), smallest=crop, reach=most, progress=False)
     if dataset.labels is None or len(dataset) < config.train.batch:
         raise InputError(f"{data}: expected labels, and at least {config.train.batch} images")
     rows = np.arange(config.train.batch)

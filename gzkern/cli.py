@@ -111,7 +111,6 @@ def _predict(options: argparse.Namespace) -> int:
 
 
 def _pack(options: argparse.Namespace) -> int:
-    from .config import DataConfig
     from .data.pack import pack
     from .decision_tree import load_tree
 
@@ -120,7 +119,6 @@ def _pack(options: argparse.Namespace) -> int:
         options.labels,
         options.out,
         load_tree(options.tree),
-        smallest=DataConfig().crop,
         crop=options.crop,
         resume=options.resume,
         overwrite=options.overwrite,

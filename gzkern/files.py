@@ -18,6 +18,9 @@ from typing import BinaryIO
 
 from .errors import GzkernError, InputError
 
+LOCK = "lock"
+"""The file by which a directory is held; it stays when nobody holds it."""
+
 
 def write_atomically(path: str | Path, content: bytes | Callable[[BinaryIO], object]) -> None:
     """Write a file, replacing the one of that name.
@@ -110,7 +113,7 @@ def publish(directory: Path, path: Path, *, overwrite: bool) -> None:
 
 @contextlib.contextmanager
 def locked(directory: Path, busy: str) -> Iterator[None]:
-    """Hold a directory against other processes by a file ``lock`` in it; the lock dies with its process.
+    """Hold a directory against other processes by a file ``LOCK`` in it; the lock dies with its process.
 
     The directory is made if need be, with those above it.
 
@@ -123,7 +126,7 @@ def locked(directory: Path, busy: str) -> Iterator[None]:
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o666)
+        descriptor = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
         raise InputError(f"{directory}: cannot be created ({error.strerror})") from None
     try:

@@ -7,10 +7,8 @@ a checkpoint of those two resumes a run bit for bit.
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import json
 import math
-import os
 import shutil
 import signal
 import sys
@@ -38,7 +36,7 @@ from .device import Device, cores, select, set_threads
 from .errors import GzkernError, InputError, OutOfMemory
 from .evaluation import rmse
 from .feeding import CropFeed, ImageFeed
-from .files import write_atomically
+from .files import LOCK, locked, write_atomically
 from .memory import largest_batch, step_memory
 from .models.network import build_network
 from .nn.optimiser import Nesterov
@@ -120,7 +118,8 @@ def train(
         data_fingerprint=dataset.fingerprint,
         data_skipped=len(dataset.quarantined),
     )
-    with _locked(run.path):
+    busy = f"{run.path}: another process is training there; wait for it, or choose another --out"
+    with locked(run.path, busy):
         _settle_config(run, config, resume=resume, overwrite=overwrite)  # again: it may be there by now
         for line in describe_skipped(dataset.quarantined):
             trainer.say(line)
@@ -379,7 +378,7 @@ def _settle_config(run: Run, config: Config | None, *, resume: bool, overwrite: 
         raise InputError(f"{run.path}: is a file; --out names a directory")
     if exists and not overwrite:
         raise InputError(f"{run.path} holds a run already; pass --resume to go on, --overwrite to replace it")
-    if run.path.is_dir() and any(run.path.iterdir()) and not exists:
+    if run.path.is_dir() and {entry.name for entry in run.path.iterdir()} - {LOCK} and not exists:
         raise InputError(f"{run.path}: is not empty and not a run; choose another --out")
     return config
 
@@ -418,23 +417,6 @@ def _augmenting_device(asked: str, config: Config, device: Device, dataset: Data
             "free; leave it out, and the CPU augments"
         )
     return "device" if fits else "cpu"
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """The run directory, made if need be and held against other processes; the lock dies with its process."""
-    path.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise InputError(
-                f"{path}: another process is training there; wait for it, or choose another --out"
-            ) from None
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _remove_run(run: Run) -> None:

@@ -34,7 +34,7 @@ def test_accuracy_counts_only_images_that_half_the_crowd_was_asked_about():
 
 
 def test_own_data_is_scored_on_the_held_out_part_and_other_data_whole(demo_run, demo_pack, demo_folder, tmp_path):
-    own = open_dataset(demo_pack, TREE, smallest=207)
+    own = open_dataset(demo_pack, TREE, smallest=207, reach=0)
     part, result = evaluate(demo_run, own)
     assert (part, result.images) == ("validation", 4)
     assert result.rmse == pytest.approx(demo_run.metrics[-1]["valid_rmse"], rel=1e-5)

@@ -25,7 +25,7 @@ _MOST_MEMORY = 4 * 2**30  # bytes; a images that take more stay in their files
 
 
 def open_dataset(
-    path: str | Path, tree: DecisionTree, *, smallest: int, reach: float = 0.0, progress: bool = True
+    path: str | Path, tree: DecisionTree, *, smallest: int, reach: float, progress: bool = True
 ) -> Dataset:
     """Open a pack, or a folder in the Kaggle layout, whose images are decoded into memory where they fit.
 

@@ -53,7 +53,7 @@ def pack(
     out: str | Path,
     tree: DecisionTree,
     *,
-    smallest: int = 207,
+    smallest: int = 2,
     crop: int | None = None,
     resume: bool = False,
     overwrite: bool = False,
