@@ -45,6 +45,17 @@ def test_files_and_patterns_keep_the_order_of_the_sources(folder):
     assert catalogue.ids == ("100", "9", "10")
 
 
+def test_fits_is_listed_with_the_rest(folder):
+    for name in ("8.fits", "11.FIT", "9.5.fits.gz", "12.gz"):
+        (folder / name).touch()
+    assert read_catalogue([folder]).ids == ("10", "100", "11", "8", "9", "9.5")
+    (folder / "9.5.fits.gz").rename(folder / "7.fits.gz")
+    assert read_catalogue([folder]).ids == ("7", "8", "9", "10", "11", "100")
+    assert read_catalogue([folder / "7.fits.gz", str(folder / "*.[fF][iI]*s")]).ids == ("7", "8")
+    (folder / "8.fits.gz").touch()
+    assert_refused([folder], "id 8 stands twice")
+
+
 def test_a_name_with_pattern_characters_is_taken_literally(folder):
     (folder / "a[1].jpg").touch()
     assert read_catalogue([folder / "a[1].jpg"]).ids == ("a[1]",)
@@ -134,4 +145,4 @@ def test_sources_without_images(tmp_path):
     assert_refused([tmp_path], tmp_path, "no images found")
     assert_refused([tmp_path / "*.jpg"], tmp_path / "*.jpg", "no images found")
     assert_refused([tmp_path / "absent"], tmp_path / "absent", "no such file or folder")
-    assert_refused([tmp_path / "notes.txt"], "expected a folder, an image (.jpg, .jpeg, .png) or a catalogue")
+    assert_refused([tmp_path / "notes.txt"], "an image (.jpg, .jpeg, .png, .fits, .fit, .fits.gz) or a catalogue")

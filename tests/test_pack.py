@@ -87,7 +87,7 @@ def test_quarantine(root, tmp_path):
     summary = run(root, tmp_path / "out")
     expected = {
         "101": "empty file",
-        "102": "not an image (expected JPEG or PNG)",
+        "102": "not an image (expected JPEG, PNG or FITS)",
         "104": "truncated after 700 bytes",
         "105": "40×40 pixels, smaller than the 48-pixel crop",
         "106": "64×60 pixels, most images have 48×48",

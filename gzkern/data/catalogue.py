@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import InputError
-from .images import is_image_name
+from .images import SUFFIXES, image_id, is_image_name
 from .tables import read_rows
 
 _ID_COLUMNS = ("id_str", "id", "galaxyid", "objid", "dr7objid")
 _PATH_COLUMNS = ("path", "file_loc", "filename", "file")
+_ENDINGS = ", ".join(SUFFIXES)
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class _Entry(NamedTuple):
 def read_catalogue(sources: Sequence[str | Path]) -> Catalogue:
     """List the images that ``sources`` name, in that order.
 
-    A source is a folder of images (JPEG or PNG; sub-folders are not entered; ordered by id, as numbers where
+    A source is a folder of images (JPEG, PNG or FITS; sub-folders are not entered; ordered by id, as numbers where
     all are integers), an image file, a glob pattern of image files, or a CSV or Parquet catalogue. The id of
     a file is its name without the ending. A catalogue needs a column of ids (``id_str``, ``id``,
     ``GalaxyID``, ``objid`` or ``dr7objid``, in any case) and one of paths (``path``, ``file_loc``,
@@ -69,9 +70,9 @@ def list_images(folder: str | Path) -> list[Path]:
 
 
 def _by_id(paths: Iterable[Path]) -> list[Path]:
-    paths = sorted(paths)
-    if all(path.stem.isascii() and path.stem.isdigit() for path in paths):
-        paths.sort(key=lambda path: int(path.stem))
+    paths = sorted(paths, key=lambda path: (image_id(path), path))
+    if all(image_id(path).isascii() and image_id(path).isdigit() for path in paths):
+        paths.sort(key=lambda path: int(image_id(path)))
     return paths
 
 
@@ -86,7 +87,7 @@ def _entries(source: str | Path) -> list[_Entry]:
             return _require_some(source, list(_csv_entries(path)))
         if path.suffix.lower() == ".parquet":
             return _require_some(source, list(_parquet_entries(path)))
-        raise InputError(f"{path}: expected a folder, an image (.jpg, .jpeg, .png) or a catalogue (.csv, .parquet)")
+        raise InputError(f"{path}: expected a folder, an image ({_ENDINGS}) or a catalogue (.csv, .parquet)")
     if glob.has_magic(str(source)):
         matches = (Path(match) for match in glob.glob(str(source)))
         return _require_some(source, [_file_entry(file) for file in _by_id(filter(is_image_name, matches))])
@@ -95,12 +96,12 @@ def _entries(source: str | Path) -> list[_Entry]:
 
 def _require_some(source: str | Path, entries: list[_Entry]) -> list[_Entry]:
     if not entries:
-        raise InputError(f"{source}: no images found, expected .jpg, .jpeg or .png files, or rows naming them")
+        raise InputError(f"{source}: no images found, expected files ({_ENDINGS}) or rows naming them")
     return entries
 
 
 def _file_entry(path: Path) -> _Entry:
-    return _Entry(path.stem, path, str(path))
+    return _Entry(image_id(path), path, str(path))
 
 
 def _csv_entries(path: Path) -> Iterator[_Entry]:

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from ..errors import ImageError, InputError
 from .catalogue import list_images
-from .images import decode
+from .images import SUFFIXES, decode, image_id
 from .labels import Labels
 
 _WORKERS = len(os.sched_getaffinity(0))
@@ -210,7 +210,7 @@ class Loader:
         if shapes:
             return shapes.most_common(1)[0][0]
         if not reasons:
-            raise InputError(f"{folder}: no image files, expected .jpg, .jpeg or .png")
+            raise InputError(f"{folder}: no image files, expected {', '.join(SUFFIXES)}")
         reasons = list(dict.fromkeys(reasons))
         more = f" (and {len(reasons) - 1:,} more)" if len(reasons) > 1 else ""
         raise InputError(f"{folder}: no usable image: {reasons[0]}{more}")
@@ -222,14 +222,15 @@ def _match(files: Iterable[Path], labels: Labels | None) -> tuple[list[Candidate
     found: dict[str, Path] = {}
     quarantined = []
     for path in files:
-        if rows is not None and path.stem not in rows:
+        id_ = image_id(path)
+        if rows is not None and id_ not in rows:
             reason = "its name is not an id of the label file"
-        elif path.stem in found:
-            reason = f"{found[path.stem].name} has the same id"
+        elif id_ in found:
+            reason = f"{found[id_].name} has the same id"
         else:
-            found[path.stem] = path
+            found[id_] = path
             continue
-        quarantined.append(Quarantined(str(path), path.stem, reason))
+        quarantined.append(Quarantined(str(path), id_, reason))
     if rows is None:
         rows = {id_: row for row, id_ in enumerate(found)}
     quarantined += [Quarantined("", id_, "no image file") for id_ in rows if id_ not in found]
