@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from skimage import transform
 
 from gzkern.augment.geometry import crop_matrices
@@ -17,8 +19,9 @@ from gzkern.errors import InputError
 CASES = json.loads((Path(__file__).parent / "golden" / "geometry_points.json").read_text(encoding="utf-8"))["cases"]
 SIZE = (424, 424)
 
-# float32: a fraction is rounded (2⁻²⁴, times a difference of up to 1), then some roundings of values up to 1.
-TOLERANCE = 5e-7
+# float32, in units of half a last place of 1: the vertical mean errs by its fraction and its result, the horizontal one
+# by its fraction, its difference and its result, then the quotient and the sum by one each.
+TOLERANCE = 7 * 2.0**-25
 
 
 def noise(*size, seed=0):
@@ -80,12 +83,47 @@ def test_far_outside_of_images_of_odd_sizes(size, target):
     assert_warps([noise(*size, seed=n) for n in range(12)], matrices, target)
 
 
-def test_an_image_goes_on_as_numpy_pad_reflects_it():
-    image = noise(9, 12)
-    shifted = np.broadcast_to([[1.0, 0.0, -20.0], [0.0, 1.0, -15.0]], (1, 2, 2, 3))
-    padded = np.pad(image, ((15, 30), (20, 30), (0, 0)), mode="reflect")[:40, :40]
-    expected = padded.astype(np.float32) / np.float32(255)
-    np.testing.assert_array_equal(warp([image], shifted, 40)[0], [expected, expected])
+IDENTITY = [[8, 0, 0], [0, 8, 0]]
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    size=st.tuples(st.integers(2, 9), st.integers(2, 9)),
+    eighths=st.tuples(*[st.tuples(st.integers(-24, 24), st.integers(-24, 24), st.integers(-160, 160))] * 2),
+)
+@example(size=(2, 2), eighths=IDENTITY)  # on 0 and on the last pixel
+@example(size=(9, 9), eighths=IDENTITY)
+@example(size=(9, 9), eighths=[[-8, 0, 64], [0, -8, 64]])
+@example(size=(3, 2), eighths=[[0, 0, 160], [0, 0, -160]])  # far outside
+def test_an_image_goes_on_as_numpy_pad_reflects_it(size, eighths):
+    """At multiples of an eighth of a pixel nothing is rounded but the quotient: equal to the last bit."""
+    target, image = 9, noise(*size)
+    matrices = np.array([[eighths, eighths]]) / 8
+    row, column = np.indices((target, target))
+    x, y = np.array(eighths) @ np.stack([column, row, np.ones_like(row)]).reshape(3, -1)
+    reach = 80  # pixels: more than 2 × 3 × 8 + 20
+    padded = np.pad(image, ((reach, reach), (reach, reach), (0, 0)), mode="reflect").astype(np.float64)
+    left, top = x // 8 + reach, y // 8 + reach
+    fx, fy = (x % 8 / 8)[:, None], (y % 8 / 8)[:, None]
+    upper = (1 - fx) * padded[top, left] + fx * padded[top, left + 1]
+    lower = (1 - fx) * padded[top + 1, left] + fx * padded[top + 1, left + 1]
+    mean = ((1 - fy) * upper + fy * lower).reshape(target, target, 3)
+    expected = mean.astype(np.float32) / np.float32(255)
+    np.testing.assert_array_equal(warp([image], matrices, target)[0], [expected, expected])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    size=st.tuples(st.integers(2, 30), st.integers(2, 30)),
+    matrix=st.tuples(*[st.tuples(st.floats(-3, 3), st.floats(-3, 3), st.floats(-40, 60))] * 2),
+    inner=st.tuples(*[st.tuples(st.integers(-2, 2), st.integers(-2, 2), st.integers(8, 11))] * 2),
+)
+def test_the_composition_of_maps_is_the_product_of_matrices(size, matrix, inner):
+    """A crop's crop, at some of its samples, is the crop by the product."""
+    image, product = noise(*size), np.array(matrix) @ [*inner, (0, 0, 1)]
+    whole, part = (warp([image], np.array([[m, m]]), n)[0, 0] for m, n in ((matrix, 20), (product, 3)))
+    x, y = np.array(inner) @ np.stack([*np.indices((3, 3))[::-1], np.ones((3, 3), int)]).reshape(3, -1)
+    np.testing.assert_allclose(part, whole[y, x].reshape(3, 3, 3), rtol=0, atol=2 * TOLERANCE)
 
 
 def test_the_unperturbed_crop_is_the_mean_of_blocks_of_four():
@@ -186,7 +224,6 @@ def test_images_of_different_sizes():
         ({"indices": np.array([0, 4, 1])}, "indices has the entry 4, expected 0 to 3"),
         ({"indices": np.array([0, -1, 1])}, "indices has the entry -1, expected 0 to 3"),
         ({"matrices": np.zeros((2, 2, 2, 3))}, r"matrices has shape \(2, 2, 2, 3\), expected \(3, 2, 2, 3\)"),
-        ({"matrices": np.full((3, 2, 2, 3), np.nan)}, "matrices has the entry nan"),
         ({"matrices": np.full((3, 2, 2, 3), -1e12)}, "matrices has the entry -10000"),
         ({"shifts": np.zeros((3, 2), np.float32)}, r"shifts has shape \(3, 2\), expected \(3, 3\)"),
         ({"shifts": np.zeros((3, 3))}, "shifts is float64 .* expected float32"),
@@ -197,6 +234,17 @@ def test_images_of_different_sizes():
 def test_wrong_arguments_are_refused(change, message):
     with pytest.raises(InputError, match=message):
         warp_batch(**batch_arguments() | change)
+
+
+@pytest.mark.parametrize("place", list(np.ndindex(2, 2, 3)))
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 2.0**30])
+def test_one_entry_that_is_no_number_of_pixels_is_refused(place, value):
+    arguments = batch_arguments()
+    arguments["matrices"][(1, *place)] = value
+    arguments["out"][:] = -7
+    with pytest.raises(InputError, match=f"warp: matrices has the entry {value}, expected numbers up to 2"):
+        warp_batch(**arguments)
+    assert (arguments["out"] == -7).all()
 
 
 def test_no_images():
@@ -213,21 +261,38 @@ def run_python(code, **environment):
     )
 
 
-def test_no_byte_outside_of_the_image_is_read(tmp_path):
-    """Compiled with bounds checks; a byte read in vain, with weight 0, would leave the values right."""
+def test_no_byte_outside_of_the_images_is_read_or_written(tmp_path):
+    """Compiled with bounds checks, and with pages around the arrays that must not be touched.
+
+    A byte read in vain, with weight 0, would leave the values right.
+    """
     code = """if True:
+        import ctypes, mmap
         import numpy as np
         from gzkern.augment import geometry, parameters, warp
         from gzkern.config import AugmentConfig
+
+        PAGE, protect = mmap.PAGESIZE, ctypes.CDLL(None, use_errno=True).mprotect
+
+        def fenced(shape, dtype, at_end):
+            size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+            pages = 2 + -(-size // PAGE)
+            memory = mmap.mmap(-1, pages * PAGE)
+            address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+            for page in (0, pages - 1):
+                assert protect(ctypes.c_void_p(address + page * PAGE), ctypes.c_size_t(PAGE), 0) == 0
+            first = (pages - 1) * PAGE - size if at_end else PAGE
+            return np.frombuffer(memory, dtype, int(np.prod(shape)), first).reshape(shape)
+
         for height, width in [(9, 9), (2, 2), (2, 5), (31, 20)]:
-            images = np.zeros((40, height, width, 3), np.uint8)
             grid = np.broadcast_to([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], (40, 2, 2, 3))
-            warp.warp(images, grid, min(height, width))
-            warp.warp(images, -grid, min(height, width))
-            wild = AugmentConfig(translation=300.0, zoom=5.0)
-            drawn = parameters.draw(0, np.arange(40), wild)
-            warp.warp(images, geometry.crop_matrices(drawn, (height, width), 9), 9)
-        warp.warp(images, np.full((40, 2, 2, 3), 2.0**29), 9)
+            wild = parameters.draw(0, np.arange(40), AugmentConfig(translation=300.0, zoom=5.0))
+            drawn = geometry.crop_matrices(wild, (height, width), 9)
+            for at_end in (True, False):
+                images = fenced((40, height, width, 3), np.uint8, at_end)
+                out = fenced((40, 2, 9, 9, 3), np.float32, at_end)
+                for matrices in (grid, -grid, drawn, grid * 2.0**29 - 2.0**28):
+                    warp.warp_batch(images, np.arange(40), matrices, np.zeros((40, 3), np.float32), out)
     """
     run_python(code, NUMBA_BOUNDSCHECK="1", NUMBA_CACHE_DIR=str(tmp_path))
 
