@@ -38,6 +38,8 @@ from gzkern.errors import InputError
 _MOST_FILES = 512  # of a folder that are looked at
 _IMAGES = 1_500  # that are warped in turn: 0.8 GB, more than any cache holds
 _PIECE = 256  # images of a sample of ours; of slower engines so many fewer
+_WAY = 2_048  # images of a sample through the pool
+_COPIED = 256 << 20  # bytes a thread
 _ANSWERS = 37
 _SLOTS = 64
 COLUMNS = (
@@ -150,7 +152,7 @@ class _Turn:
 
 def _overhead(images: np.ndarray, config: Config, samples: int) -> dict[str, Any]:
     """What one thread of the pool makes, against the warp alone in the benchmark's."""
-    batch, count = config.train.batch, 2_048
+    batch, count = config.train.batch, _WAY
     examples = np.arange(count)
     indices, placed = examples % len(images), _tables(examples, images, config)
     ring = new_ring(_SLOTS, batch, config.data.target, _ANSWERS)
@@ -182,7 +184,7 @@ def _overhead(images: np.ndarray, config: Config, samples: int) -> dict[str, Any
 def _way(name: str, images: Images, config: Config, workers: int, samples: int) -> dict[str, Any]:
     """The pool from a source, as training uses it; the reader does nothing."""
     ring = new_ring(_SLOTS, config.train.batch, config.data.target, _ANSWERS)
-    count = 2_048 if isinstance(images, np.ndarray) else 512
+    count = _WAY if isinstance(images, np.ndarray) else _WAY // 4
 
     def pooled() -> float:
         return _pool_seconds(images, config, ring, workers, count)
@@ -282,7 +284,7 @@ def _bytes(images: np.ndarray, config: Config) -> float:
 
 def _bandwidth() -> float:
     """Bytes a second that all threads copy, read and written."""
-    threads, size = cores(), 256 << 20
+    threads, size = cores(), _COPIED
     blocks = [(np.ones(size, np.uint8), np.ones(size, np.uint8)) for _ in range(threads)]
     best = float("inf")
     with ThreadPoolExecutor(threads) as executor:
