@@ -6,9 +6,7 @@ import csv
 import io
 import math
 import os
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -24,6 +22,7 @@ from .augment.pool import Images, identity_crops
 from .augment.tables import identity_tables
 from .augment.warp import warp
 from .config import DataConfig
+from .data.ahead import work_ahead
 from .data.catalogue import read_catalogue
 from .data.dataset import open_dataset
 from .data.images import decode
@@ -227,16 +226,10 @@ def _decode_ahead(
         except ImageError as error:
             return str(error)
 
-    files = iter(files)
-    with ThreadPoolExecutor(workers) as executor:
-        pending = deque((p, i, executor.submit(image_of, p)) for p, i in islice(files, 4 * workers))
-        try:
-            while pending:
-                path, id_, image = pending.popleft()
-                yield path, id_, image.result()
-                pending.extend((p, i, executor.submit(image_of, p)) for p, i in islice(files, 1))
-        finally:
-            executor.shutdown(cancel_futures=True)
+    def prepared(file: tuple[Path, str]) -> tuple[Path, str, _Prepared | str]:
+        return *file, image_of(file[0])
+
+    return work_ahead(prepared, files, workers=workers, most=4 * workers)
 
 
 def _checked(number: int, image: np.ndarray, data: DataConfig) -> np.ndarray:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,12 +16,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from ..device import cores
 from ..errors import ImageError, InputError
+from .ahead import work_ahead
 from .catalogue import list_images
 from .images import SUFFIXES, decode, image_id
 from .labels import Labels
 
-_WORKERS = len(os.sched_getaffinity(0))
 _IN_FLIGHT = 256  # images that are decoded or wait for their turn: decoding goes on while a disk is waited for
 _IN_FLIGHT_BYTES = 2**28  # that they may take
 _SHAPES_LOOKED_AT = 25  # images whose commonest shape is that of the data set
@@ -150,38 +150,19 @@ class Loader:
 
     def decode(self, doing: str, first: int = 0) -> Generator[Decoded, None, None]:
         """Say what became of each candidate from number ``first`` on, in order; ``doing`` heads the bar."""
-        bar = tqdm(
-            self._ahead(first),
-            desc=doing,
-            initial=first,
-            total=len(self.candidates),
-            unit="image",
-            disable=not self._progress,
-        )
-        for future in bar:
-            decoded = future.result()
-            if decoded.image is None:
-                self.quarantine(decoded.candidate, decoded.reason)
-            yield decoded
+        most = max(1, min(_IN_FLIGHT, _IN_FLIGHT_BYTES // math.prod(self.shape)))
+        ahead = work_ahead(self._decode, self.candidates[first:], workers=cores(), most=most)
+        count = len(self.candidates)
+        bar = tqdm(ahead, desc=doing, initial=first, total=count, unit="image", disable=not self._progress)
+        with closing(ahead):
+            for decoded in bar:
+                if decoded.image is None:
+                    self.quarantine(decoded.candidate, decoded.reason)
+                yield decoded
 
     def quarantine(self, candidate: Candidate, reason: str) -> None:
         """Leave a candidate out."""
         self.quarantined.append(Quarantined(str(candidate.path), candidate.id, reason))
-
-    def _ahead(self, first: int) -> Iterator[Future[Decoded]]:
-        """Decode ahead in threads (Pillow releases the GIL), in order and in bounded memory."""
-        window: deque[Future[Decoded]] = deque()
-        most = max(1, min(_IN_FLIGHT, _IN_FLIGHT_BYTES // math.prod(self.shape)))
-        pool = ThreadPoolExecutor(_WORKERS)
-        try:
-            for candidate in self.candidates[first:]:
-                window.append(pool.submit(self._decode, candidate))
-                if len(window) == most:
-                    yield window.popleft()
-            while window:
-                yield window.popleft()
-        finally:
-            pool.shutdown(cancel_futures=True)
 
     def _decode(self, candidate: Candidate) -> Decoded:
         before = stamp_of(candidate.path)

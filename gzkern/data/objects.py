@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from ..device import cores
 from ..errors import GzkernError, InputError
 
 COLUMNS = ("x", "y", "a", "b", "theta", "petro")
@@ -82,7 +83,7 @@ def find_objects(
         GzkernError: an image could not be read or searched, or a worker died.
     """
     require_sep()
-    workers = len(os.sched_getaffinity(0)) if workers is None else workers
+    workers = cores() if workers is None else workers
     if workers < 1:
         raise InputError(f"--workers {workers}: expected at least 1")
     count = len(images)
