@@ -9,7 +9,7 @@ from typing import Any
 
 from . import __version__
 
-_PACKAGES = ("numpy", "numba", "llvmlite", "pillow", "safetensors")
+_PACKAGES = ("numpy", "numba", "llvmlite", "pillow", "simplejpeg", "astropy", "sep", "safetensors")
 
 BIT_EXACT = (
     "machine",

@@ -120,7 +120,10 @@ def _open_fitting_pack(path: Path, tree: DecisionTree, smallest: int, reach: flo
         )
     height, width = dataset.whole_size
     if min(height, width) < smallest:
-        raise InputError(f"{path}: {width}×{height} pixels an image, smaller than the {smallest}-pixel crop")
+        raise InputError(
+            f"{path}: {width}×{height} pixels an image, smaller than the {smallest}-pixel crop; "
+            "for such images set data.scale and data.crop"
+        )
     for whole, kept in zip(dataset.whole_size, dataset.images.shape[1:3], strict=True):
         if kept < whole and (kept - 1) / 2 < reach:
             raise _too_small(path, dataset, reach)
