@@ -358,7 +358,7 @@ def _add_pack(commands: _Commands) -> None:
         "Files that cannot be used are listed in quarantine.csv with the reason, and the exit code is 1.\n"
         "What an interrupted job has done is kept beside DIR; the same command with --resume goes on.",
     )
-    sub.add_argument("folder", metavar="FOLDER", help="a folder of <id>.jpg or <id>.png")
+    sub.add_argument("folder", metavar="FOLDER", help="a folder of <id>.jpg, .png or .fits")
     sub.add_argument("--labels", metavar="CSV", help="answer fractions, a row an id (default: pack without labels)")
     sub.add_argument("--out", required=True, metavar="DIR", help="the pack to write")
     sub.add_argument(

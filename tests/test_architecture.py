@@ -83,7 +83,17 @@ def test_forbidden_imports(path):
         assert "cupy" not in names, path
     at_top = {name.split(".")[0] for name, top in imports(path) if top}
     if path.name != "jit.py" and "jit" not in path.parts:
-        assert not at_top & {"numba", "llvmlite", "skimage", "matplotlib", "cupy", "pyarrow"}, path
+        assert not at_top & {
+            "numba",
+            "llvmlite",
+            "skimage",
+            "matplotlib",
+            "cupy",
+            "pyarrow",
+            "astropy",
+            "sep",
+            "simplejpeg",
+        }, path
 
 
 def run(code):
