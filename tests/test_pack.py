@@ -321,6 +321,7 @@ def test_what_a_crash_left_is_cut_back_to_the_journal(root, tmp_path, monkeypatc
     assert_resumed(lambda content: content + bytes(3 * 3 * SIDE**2), "pack/images.npy")
     assert_resumed(lambda content: content[:-1], "pack/images.npy")
     assert_resumed(lambda content: content[:100], "pack/images.npy")
+    assert_resumed(lambda content: content[:9000] + bytes(4) + content[9004:], "pack/images.npy")
 
 
 def test_a_job_that_died_between_its_last_steps(root, tmp_path, monkeypatch):
@@ -363,7 +364,7 @@ def test_nothing_is_said_to_be_packed_before_it_is_on_the_disk(root, tmp_path, m
 
     def write(file, content):
         if b"jpg" in bytes(content[:40]) and bytes(content[:1]) == b"[":
-            rows = [json.loads(line)[-1] for line in bytes(content).splitlines()]
+            rows = [json.loads(line)[-1][0] for line in bytes(content).splitlines()]
             journalled.append((max(rows), synchronised[-1]))
         plain_write(file, content)
 

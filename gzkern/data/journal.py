@@ -9,6 +9,7 @@ import json
 import math
 import os
 import shutil
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from io import FileIO
@@ -17,6 +18,7 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 import numpy as np
+from tqdm import tqdm
 
 from ..errors import GzkernError, InputError
 from ..files import locked, publish, require_free, write_atomically
@@ -37,6 +39,7 @@ def packing(
     *,
     resume: bool,
     overwrite: bool,
+    progress: bool,
 ) -> Iterator[Journal]:
     """Yield a journal; its folder becomes ``out`` when the block ends, and is kept where the block fails.
 
@@ -47,6 +50,7 @@ def packing(
         plan: all that makes the pack what it is; its keys say in an error what differs.
         resume: go on with the job that was interrupted.
         overwrite: replace ``out``, and drop what an interrupted job has done.
+        progress: show a bar on stderr while what is there is read again.
 
     Raises:
         InputError: ``out`` exists, another process packs there, the disk has no room; an interrupted job is there
@@ -79,7 +83,7 @@ def packing(
             if not resume:
                 folder.mkdir()
                 write_atomically(plan_file, json.dumps({"overwrite": overwrite, **plan}).encode())
-            with Journal(folder, candidates, shape) as journal, _kept(out, journal, len(candidates)):
+            with Journal(folder, candidates, shape, progress) as journal, _kept(out, journal, len(candidates)):
                 yield journal
                 publish(folder, place, overwrite=overwrite)
                 plan_file.unlink()
@@ -89,11 +93,12 @@ def packing(
 
 
 class Outcome(NamedTuple):
-    """What became of a file: the row of its image, or the reason why it has none."""
+    """What became of a file: the row of its image and the CRC-32 of its bytes, or the reason why it has none."""
 
     candidate: Candidate
     stamp: Stamp | None
     row: int | None
+    crc: int
     reason: str
 
 
@@ -101,12 +106,13 @@ class Journal:
     """Appends images to ``images.npy``, and a line to the journal for each file that was dealt with.
 
     A line is written when the image it tells of is on the disk. Where there is a journal already, it is taken over up
-    to the first file that was changed since, and both files are cut back to that.
+    to the first file that was changed since, or image that is no longer what was written, and both are cut back to it.
 
     Args:
         folder: where ``images.npy`` lies, and beside which the journal does.
         candidates: the files to deal with, in this order.
         shape: (H, W, 3) of an image as it is kept.
+        progress: show a bar while images that are there are read again.
 
     Attributes:
         folder: as given.
@@ -115,7 +121,7 @@ class Journal:
         done: how many of them the journal has, so that they outlive this process.
     """
 
-    def __init__(self, folder: Path, candidates: Sequence[Candidate], shape: tuple[int, ...]):
+    def __init__(self, folder: Path, candidates: Sequence[Candidate], shape: tuple[int, ...], progress: bool = False):
         self.folder = folder
         self.outcomes: list[Outcome] = []
         self.count = self.done = 0
@@ -124,7 +130,7 @@ class Journal:
         _write_header(self._images, 0, shape)
         self._header = self._images.tell()
         self._journalled = 0  # bytes
-        self._restore()
+        self._restore(progress)
 
     def __enter__(self) -> Journal:
         return self
@@ -136,10 +142,11 @@ class Journal:
     def add(self, candidate: Candidate, stamp: Stamp | None, image: np.ndarray | None, reason: str) -> None:
         """Append the next candidate's image, of the shape given, or the reason why it has none."""
         if image is None:
-            self.outcomes.append(Outcome(candidate, stamp, None, reason))
+            self.outcomes.append(Outcome(candidate, stamp, None, 0, reason))
         else:
-            _write(self._images, np.ascontiguousarray(image).data.cast("B"))
-            self.outcomes.append(Outcome(candidate, stamp, self.count, ""))
+            content = np.ascontiguousarray(image).data.cast("B")
+            _write(self._images, content)
+            self.outcomes.append(Outcome(candidate, stamp, self.count, zlib.crc32(content), ""))
             self.count += 1
         if (len(self.outcomes) - self.done) * math.prod(self._shape) >= _COMMIT_BYTES:
             self.commit()
@@ -159,22 +166,24 @@ class Journal:
         self._images.seek(0)  # numpy pads the header, so that its length does not depend on the count
         _write_header(self._images, self.count, self._shape)
 
-    def _restore(self) -> None:
-        room = (self._images.seek(0, os.SEEK_END) - self._header) // math.prod(self._shape)
+    def _restore(self, progress: bool) -> None:
+        size = math.prod(self._shape)
         lines = self._lines.read().splitlines(keepends=True)
-        for line, candidate in zip(lines, self._candidates, strict=False):
+        bar = tqdm(lines, desc="checking", unit="image", delay=1, disable=not progress)
+        for line, candidate in zip(bar, self._candidates, strict=False):
             outcome = _parse(line, candidate)
             if outcome is None or outcome.row not in (None, self.count) or stamp_of(candidate.path) != outcome.stamp:
                 break
             if outcome.row is not None:
-                if self.count == room:
+                image = self._images.read(size)
+                if len(image) < size or zlib.crc32(image) != outcome.crc:
                     break
                 self.count += 1
             self.outcomes.append(outcome)
             self._journalled += len(line)
         self.done = len(self.outcomes)
         self._lines.truncate(self._journalled)
-        self._images.truncate(self._header + self.count * math.prod(self._shape))
+        self._images.truncate(self._header + self.count * size)
         self._images.seek(0, os.SEEK_END)
 
 
@@ -241,8 +250,8 @@ def _write_header(file: FileIO, count: int, shape: tuple[int, ...]) -> None:
 
 
 def _line(outcome: Outcome) -> str:
-    candidate, stamp, row, reason = outcome
-    return json.dumps([candidate.id, candidate.path.name, stamp, reason if row is None else row]) + "\n"
+    candidate, stamp, row, crc, reason = outcome
+    return json.dumps([candidate.id, candidate.path.name, stamp, reason if row is None else [row, crc]]) + "\n"
 
 
 def _parse(line: bytes, candidate: Candidate) -> Outcome | None:
@@ -253,5 +262,5 @@ def _parse(line: bytes, candidate: Candidate) -> Outcome | None:
         return None
     if not line.endswith(b"\n") or (id_, name) != (candidate.id, candidate.path.name):
         return None
-    row, reason = (None, outcome) if isinstance(outcome, str) else (outcome, "")
-    return Outcome(candidate, stamp and Stamp(*stamp), row, reason)
+    kept = (None, 0, outcome) if isinstance(outcome, str) else (*outcome, "")
+    return Outcome(candidate, stamp and Stamp(*stamp), *kept)

@@ -100,7 +100,7 @@ def pack(
         "--crop": crop,
         "version of gzkern or of its decoders": [_VERSION, *map(installed_version, _DECODERS)],
     }
-    with packing(out, loader.candidates, shape, plan, resume=resume, overwrite=overwrite) as journal:
+    with packing(out, loader.candidates, shape, plan, resume=resume, overwrite=overwrite, progress=progress) as journal:
         for outcome in journal.outcomes:
             if outcome.row is None:
                 loader.quarantine(outcome.candidate, outcome.reason)
