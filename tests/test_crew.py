@@ -173,6 +173,19 @@ def test_times():
     assert crew.take_times()[:2] == (0, 0)
 
 
+def test_threads_at_work_together_take_the_time_of_one():
+    crew = Crew(Work(_0=0.3, _1=0.3, _2=0.3), 3, 3, NAME)
+    crew.allow(3)
+    wait_until(lambda: crew._state.working == 3)
+    _, so_far, _ = crew.take_times()
+    for task in range(3):
+        crew.take(task)
+    made, busy, _ = crew.take_times()
+    assert made == 3
+    assert 0.3 <= so_far + busy < 0.6
+    crew.close()
+
+
 def test_a_system_without_threads(monkeypatch):
     def start(thread, begin=threading.Thread.start):
         if thread.name == f"{NAME}-2":

@@ -23,6 +23,8 @@ class _State:
     allowed: int = 0
     closed: bool = False
     results: dict[int, Any] = field(default_factory=dict)
+    working: int = 0
+    working_since: float = 0.0
     made: int = 0
     busy_s: float = 0.0
     idle_s: float = 0.0
@@ -108,9 +110,18 @@ class Crew:
         return len(self._state.results)
 
     def take_times(self) -> tuple[int, float, float]:
-        """Tasks done, and seconds at work and waiting for the reader of all threads, since this was last called."""
-        state, now = self._state, time.perf_counter()
+        """What happened since this was last called.
+
+        Returns:
+            Tasks done; seconds in which at least one thread was at work; seconds for which threads waited for the
+            reader, summed over the threads.
+        """
+        state = self._state
         with state.lock:
+            now = time.perf_counter()
+            if state.working:
+                state.busy_s += now - state.working_since
+                state.working_since = now
             state.idle_s += sum(now - since for since in state.idle_since.values())
             state.idle_since = dict.fromkeys(state.idle_since, now)
             times = state.made, state.busy_s, state.idle_s
@@ -133,15 +144,20 @@ def _work(state: _State, work: Callable[[int], Any]) -> None:
                 return
             task = state.next
             state.next += 1
-            busy = time.perf_counter()
-            state.idle_s += busy - state.idle_since.pop(me)
+            now = time.perf_counter()
+            state.idle_s += now - state.idle_since.pop(me)
+            if not state.working:
+                state.working_since = now
+            state.working += 1
         try:
             result = work(task)
         except BaseException as error:  # of any kind: the reader would wait for ever
             result = _Failure(error)
         with state.lock:
             state.made += 1
-            state.busy_s += time.perf_counter() - busy
+            state.working -= 1
+            if not state.working:
+                state.busy_s += time.perf_counter() - state.working_since
             state.results[task] = result
             if isinstance(result, _Failure):
                 state.stop = state.next

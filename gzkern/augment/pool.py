@@ -16,7 +16,7 @@ from ..data.encoded import EncodedImages
 from ..errors import GzkernError, InputError
 from .crew import Crew
 from .tables import Tables, identity_tables, tables
-from .warp import warp_batch
+from .warp import load, warp_batch
 
 _TASK_IMAGES = 128  # that a thread prepares at once: what a task costs beside the warp is 2 % then, of 16 it is 10 %
 
@@ -109,7 +109,7 @@ class BatchPool:
         self._crew: Crew | None = None
         self._indices = np.empty(0, np.int64)  # of the task that the last batch was in
         self._closed = False
-        self._waited, self._fill, self._takes = 0.0, 0.0, 0
+        self._waited, self._fill, self._takes, self._made = 0.0, 0.0, 0, 0
 
     def take(self) -> Batch:
         """The next batch, once it is there.
@@ -167,16 +167,17 @@ class BatchPool:
         """What happened since this was last called, by the names of metrics.jsonl.
 
         ``queue_fill``: the part of the ring that was ready when a batch was asked for, mean; ``wait_s``: for how long
-        the reader waited; ``pool_images_per_s``: what the threads make together while they are at work, None where
-        they made nothing; ``pool_wait_s``: for how long a thread waited for the reader, mean.
+        the reader waited; ``pool_images_per_s``: images over the time in which a thread was at work, None where none
+        were made; ``pool_wait_s``: for how long a thread waited for the reader, mean.
         """
         made, busy, idle = self._crew.take_times() if self._crew else (self._takes, self._waited, 0.0)
-        workers, images = max(self._workers, 1), made * self._tasks.size * self._B
+        before, self._made = self._made, self._made + made
+        images = (self._tasks.batches(self._made) - self._tasks.batches(before)) * self._B
         report = {
             "queue_fill": self._fill / self._takes if self._takes else 0.0,
             "wait_s": self._waited,
-            "pool_images_per_s": images / busy * workers if images else None,
-            "pool_wait_s": idle / workers,
+            "pool_images_per_s": images / busy if images else None,
+            "pool_wait_s": idle / max(self._workers, 1),
         }
         self._waited, self._fill, self._takes = 0.0, 0.0, 0
         return report
@@ -188,6 +189,8 @@ class BatchPool:
 
     def _result(self, task: int) -> np.ndarray:
         """The images of a task's examples, once its batches are in their slots."""
+        if task == 0:
+            load()  # what compiling takes is no measure of the pool
         if not self._workers:
             return self._work(self._tasks[task])
         if self._crew is None:
@@ -216,6 +219,10 @@ class _Tasks:
     def __getitem__(self, task: int) -> range:
         start = self.first + task * self.size
         return range(start, min(start + self.size, self.stop))
+
+    def batches(self, tasks: int) -> int:
+        """The number of batches of the first tasks."""
+        return min(tasks * self.size, self.stop - self.first)
 
     def before(self, batch: int) -> int:
         """The number of tasks whose batches all come before this one."""

@@ -87,6 +87,11 @@ def warp_batch(
     warp_images(images, indices.astype(np.int64, copy=False), np.ascontiguousarray(matrices, np.float64), shifts, out)
 
 
+def load() -> None:
+    """Load the compiled code, or compile it where this machine never has, which is done at the first warp else."""
+    from . import jit  # noqa: F401
+
+
 def require_tables(indices: np.ndarray, matrices: np.ndarray, count: int) -> None:
     """Refuse what would sample other memory than ``count`` images, here or on a device, which cannot check it.
 
