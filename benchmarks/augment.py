@@ -32,7 +32,7 @@ from gzkern.data.catalogue import list_images
 from gzkern.data.encoded import EncodedImages
 from gzkern.data.images import decode
 from gzkern.data.loading import stamp_of
-from gzkern.device import cores
+from gzkern.device import MOST_WORKERS, cores
 from gzkern.errors import InputError
 
 _MOST_FILES = 512  # of a folder that are looked at
@@ -311,7 +311,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _numbers(text: str) -> list[int]:
-    return [positive(part) for part in text.split(",")]
+    numbers = [positive(part) for part in text.split(",")]
+    if max(numbers) > MOST_WORKERS:
+        raise argparse.ArgumentTypeError(f"{max(numbers)}: expected at most {MOST_WORKERS}")
+    return numbers
 
 
 if __name__ == "__main__":

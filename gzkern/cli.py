@@ -124,8 +124,11 @@ def _pack(options: argparse.Namespace) -> int:
         overwrite=options.overwrite,
     )
     height, width = summary.image_shape[:2]
-    print(f"wrote {options.out}: {summary.count} images of {width}×{height} pixels")
-    return FAILED if _say_skipped(summary.quarantined) else DONE
+    print(f"wrote {options.out}: {summary.count:,} images of {width}×{height} pixels")
+    if not _say_skipped(summary.quarantined):
+        return DONE
+    print(f"gzkern: all of them are listed in {Path(options.out, 'quarantine.csv')}", file=sys.stderr)
+    return FAILED
 
 
 def _recentre(options: argparse.Namespace) -> int:

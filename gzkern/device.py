@@ -14,6 +14,9 @@ import numpy as np
 
 from .errors import InputError
 
+MOST_WORKERS = 256
+"""More threads or processes than any machine has use for are a slip of the finger."""
+
 NAMES = ("auto", "cpu", "cuda", "emulated")
 
 

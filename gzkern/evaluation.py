@@ -87,7 +87,7 @@ def evaluate(run: Run, dataset: Dataset, part: str | None = None, *, batch: int 
         InputError: the data set has no labels, or the part no images.
     """
     if dataset.labels is None:
-        raise InputError("this data set has no labels to compare with; pack it again with --labels CSV")
+        raise InputError(f"{dataset.path}: has no labels to compare with; pack it again with --labels CSV")
     part, rows = choose_rows(run, dataset, part)
     indices = np.arange(rows.start, rows.stop)
     recentring = recentring_of(dataset, run.config.data)

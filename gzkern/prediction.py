@@ -28,14 +28,11 @@ from .data.dataset import open_dataset
 from .data.images import decode
 from .data.pack import is_pack
 from .data.recentring import recentring_of, recentring_of_image
-from .device import Device, cores
+from .device import MOST_WORKERS, Device, cores
 from .errors import ImageError, InputError
 from .files import write_atomically
 from .models.network import Network
 from .run import BATCH, Run
-
-MOST_WORKERS = 256
-"""More threads than any machine has use for are a slip of the finger."""
 
 _Item = TypeVar("_Item")
 _Write = Callable[[BinaryIO, Sequence[str], Sequence[str], np.ndarray], Any]

@@ -32,7 +32,7 @@ from .data.loading import describe_skipped
 from .data.recentring import recentring_of
 from .data.sampling import chunk_length, example_images
 from .decision_tree import load_tree, locate_tree
-from .device import Device, cores, select, set_threads
+from .device import MOST_WORKERS, Device, cores, select, set_threads
 from .errors import GzkernError, InputError, OutOfMemory
 from .evaluation import rmse
 from .feeding import CropFeed, ImageFeed
@@ -41,7 +41,7 @@ from .memory import largest_batch, step_memory
 from .models.network import build_network
 from .nn.optimiser import Nesterov
 from .nn.schedule import learning_rate
-from .prediction import MOST_WORKERS, predict_rows
+from .prediction import predict_rows
 from .run import Run
 from .steps import EagerSteps, RecordedSteps, Steps
 
@@ -140,7 +140,7 @@ class Trainer:
 
     def __init__(self, config: Config, dataset: Dataset, run: Run, *, device: str | Device | None, progress: bool):
         if dataset.labels is None:
-            raise InputError("this pack has no labels to learn from; pack it again with --labels CSV")
+            raise InputError(f"{dataset.path}: has no labels to learn from; pack it again with --labels CSV")
         self.config = config
         self.dataset = dataset
         self.labels = dataset.labels

@@ -41,7 +41,10 @@ def test_skipped_inputs_are_listed_and_told_by_the_exit_code(demo_folder, demo_r
     assert "broken.jpg: truncated after 3,000 bytes" in errors
     labels = demo_folder / "training_solutions_rev1.csv"
     assert main(["pack", str(folder), "--labels", str(labels), "--out", str(tmp_path / "pack")]) == 1
-    assert "no image file" in capsys.readouterr().err
+    errors = capsys.readouterr().err
+    assert "broken.jpg: its name is not an id of the label file" in errors
+    assert "skipped 39 labels without an image file, the first of id " in errors
+    assert errors.endswith("all of them are listed in " + str(tmp_path / "pack" / "quarantine.csv") + "\n")
 
 
 RUN, PACK, TMP = "{run}", "{pack}", "{tmp}"

@@ -257,7 +257,7 @@ def test_bad_arguments(images):
         find_objects(images, "gen3")
     with pytest.raises(InputError, match="no set 'none'"):
         find_object(images[0], "none")
-    with pytest.raises(InputError, match="--workers 0: expected at least 1"):
+    with pytest.raises(InputError, match="--workers 0: expected 1 to 256 processes"):
         find_objects(images, "gen2", workers=0)
 
 
@@ -454,9 +454,9 @@ def test_what_is_not_sound_is_refused(packed, root, tmp_path):
     lines = sound.splitlines()
     cells = lines[4].split(",")
 
-    def refused(text, message):
+    def refused(text, message, mend="; run"):
         path.write_text(text)
-        mend = f"; run gzkern recentre {packed} --set gen2 --overwrite$"
+        mend += f" gzkern recentre {packed} --set gen2 --overwrite$"
         with pytest.raises(InputError, match=f"^{path}: {message}{mend}"):
             recentring_of(open_pack(packed), GEN2, progress=False)
 
@@ -478,13 +478,16 @@ def test_what_is_not_sound_is_refused(packed, root, tmp_path):
     refused(with_row("999", *cells[1:]), f"row 5: id 999, expected {cells[0]} as in the pack")
     refused("\n".join([*lines[:2], *lines[3:]]) + "\n", "row 3: id 102, expected 101 as in the pack")
     refused(with_row(*cells[:-1]), "row 5: 6 cells, expected 7")
-    for column, bad in (("x", "nan"), ("x", "inf"), ("y", ""), ("theta", "inf"), ("theta", "north")):
+    refused(with_row(*cells[:-1], "5,5"), "row 5: 8 cells, expected 7")
+    inside, above = "from -0.5 to 47.5, in the image", "above 0, or nan"
+    for column, bad, expected in (
+        *(("x", "nan", inside), ("x", "inf", inside), ("x", "47.6", inside), ("y", "-0.6", inside), ("y", "", inside)),
+        *(("theta", "inf", ", or nan"), ("theta", "north", ", or nan")),
+        *(("a", "0", above), ("b", "-1", above), ("petro", "inf", above), ("a", "none", above)),
+    ):
         row = dict(zip(("id", *COLUMNS), cells, strict=True)) | {column: bad}
-        refused(with_row(*row.values()), f"row 5, column {column}: '{bad}', expected a number")
-    for column, bad in (("a", "0"), ("b", "-1"), ("petro", "inf"), ("petro", "5,5"), ("a", "none")):
-        row = dict(zip(("id", *COLUMNS), cells, strict=True)) | {column: bad}
-        message = f"row 5, column {column}: '{bad}', expected a number above 0, or nan"
-        refused(with_row(*row.values()), message if "," not in bad else "row 5: 8 cells, expected 7")
+        message = f"row 5, column {column}: '{bad}', expected a number ?{expected}"
+        refused(with_row(*row.values()), message, "; correct it, or find all anew by")
     path.write_bytes(b"\x00\xff")
     with pytest.raises(InputError, match="not a text file"):
         recentring_of(open_pack(packed), GEN2, progress=False)
@@ -528,6 +531,9 @@ def test_recentre_ahead(packed, capsys):
     assert capsys.readouterr().err.splitlines()[-1] == (
         f"gzkern: {packed}/objects_gen2.csv: already exists; pass --overwrite to find the objects anew"
     )
+    (packed / "objects_gen1.csv").unlink()
+    assert main(["recentre", str(packed)]) == 0  # what is missing
+    assert capsys.readouterr().out.splitlines() == out[:1]
     (packed / "objects_gen2.csv").write_text("rubbish")
     (packed / "objects_gen1.csv").unlink()
     assert main(["recentre", str(packed), "--set", "gen2", "--overwrite", "--workers", "1"]) == 0
@@ -538,7 +544,7 @@ def test_recentre_ahead(packed, capsys):
 @pytest.mark.parametrize("workers", ["0", "-1"])
 def test_recentre_with_bad_arguments(packed, capsys, workers):
     assert main(["recentre", str(packed), "--workers", workers]) == 2
-    assert f"--workers {workers}: expected at least 1" in capsys.readouterr().err
+    assert f"--workers {workers}: expected 1 to 256 processes" in capsys.readouterr().err
     assert not list(packed.glob("*objects*"))
 
 

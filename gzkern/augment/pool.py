@@ -96,6 +96,8 @@ class BatchPool:
         slots, B = ring["crops"].shape[:2]
         for name, (shape, _) in slot_arrays(B, data.target, labels.shape[1]).items():
             check.shape("pool", name, ring[name], (slots, *shape))
+            if not ring[name].flags.c_contiguous:
+                raise InputError(f"pool: {name} has strides {ring[name].strides}, expected a C-contiguous array")
         if workers < 0:
             raise InputError(f"workers: expected at least 0, got {workers}")
         if first % B or stop % B:
@@ -250,10 +252,15 @@ class _Work:
             indices = self.index_of(start, stop)
             size = self.images.shape[1:3]
             drawn = tables(np.arange(start, stop), indices, self.seed, self.augment, self.data, size, self.recentring)
-            for place, k in enumerate(batches):
-                part, slot = slice(place * B, (place + 1) * B), k % slots
-                _warp(self.images, indices[part], (drawn[0][part], drawn[1][part]), self.ring["crops"][slot])
-                self.ring["targets"][slot] = self.labels[indices[part]].T
+            cut = -(-batches.start // slots) * slots  # from where on the slots begin again
+            for run in (range(batches.start, min(cut, batches.stop)), range(max(batches.start, cut), batches.stop)):
+                if run:
+                    part = slice((run.start - batches.start) * B, (run.stop - batches.start) * B)
+                    place = slice(run.start % slots, run.start % slots + len(run))
+                    crops, targets = self.ring["crops"][place], self.ring["targets"][place]
+                    matrices, shifts = (table[part] for table in drawn)
+                    _warp(self.images, indices[part], (matrices, shifts), crops.reshape(-1, *crops.shape[2:]))
+                    targets[...] = self.labels[indices[part]].reshape(len(run), B, -1).swapaxes(1, 2)
         except Exception as error:
             raise GzkernError(f"augmentation failed in examples {start} to {stop - 1}: {error}") from error
         return indices
@@ -282,6 +289,10 @@ def identity_crops(
 
 
 def _warp(images: Images, indices: np.ndarray, placed: Tables, out: np.ndarray) -> None:
-    if not isinstance(images, np.ndarray):
-        images, indices = images[indices], np.arange(len(indices))
-    warp_batch(images, indices, *placed, out)
+    if isinstance(images, np.ndarray):
+        warp_batch(images, indices, *placed, out)
+        return
+    first = np.zeros(1, np.int64)
+    for b in range(len(indices)):  # one decoded image at a time
+        one = slice(b, b + 1)
+        warp_batch(images[indices[one]], first, placed[0][one], placed[1][one], out[one])

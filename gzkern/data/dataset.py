@@ -122,7 +122,7 @@ def _open_fitting_pack(path: Path, tree: DecisionTree, smallest: int, reach: flo
     if min(height, width) < smallest:
         raise InputError(
             f"{path}: {width}×{height} pixels an image, smaller than the {smallest}-pixel crop; "
-            "for such images set data.scale and data.crop"
+            "a network for such images is trained with a smaller data.scale and data.crop"
         )
     for whole, kept in zip(dataset.whole_size, dataset.images.shape[1:3], strict=True):
         if kept < whole and (kept - 1) / 2 < reach:

@@ -37,11 +37,18 @@ class Quarantined(NamedTuple):
 
 
 def describe_skipped(skipped: Sequence[tuple[object, str, str]], most: int = 100) -> Iterator[str]:
-    """One line for each (path, id, reason), the first ``most`` of very many, then their number; none for none."""
-    for path, id_, reason in skipped[:most]:
-        yield f"skipped {path or id_}: {reason}"
-    if len(skipped) > most:
-        yield f"skipped {len(skipped) - most:,} more"
+    """A line for each (path, id, reason), the first ``most`` of very many, then their number; none for none.
+
+    Labels without a file have one line together.
+    """
+    files = [(path, reason) for path, _, reason in skipped if path]
+    absent = [id_ for path, id_, _ in skipped if not path]
+    for path, reason in files[:most]:
+        yield f"skipped {path}: {reason}"
+    if len(files) > most:
+        yield f"skipped {len(files) - most:,} more files"
+    if absent:
+        yield f"skipped {len(absent):,} labels without an image file, the first of id {absent[0]}"
     if skipped:
         yield f"{len(skipped):,} inputs skipped in all"
 

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from ..device import cores
+from ..device import MOST_WORKERS, cores
 from ..errors import GzkernError, InputError
 
 COLUMNS = ("x", "y", "a", "b", "theta", "petro")
@@ -84,8 +84,8 @@ def find_objects(
     """
     require_sep()
     workers = cores() if workers is None else workers
-    if workers < 1:
-        raise InputError(f"--workers {workers}: expected at least 1")
+    if not 1 <= workers <= MOST_WORKERS:
+        raise InputError(f"--workers {workers}: expected 1 to {MOST_WORKERS} processes")
     count = len(images)
     parts = [range(start, min(start + _AT_A_TIME, count)) for start in range(0, count, _AT_A_TIME)]
     workers = min(workers, len(parts))
@@ -264,10 +264,10 @@ def serve() -> None:
     while True:
         try:
             planes, threshold = pickle.load(sys.stdin.buffer)
-        except EOFError:
-            return
-        pickle.dump(_find_all(planes, threshold), sys.stdout.buffer, pickle.HIGHEST_PROTOCOL)
-        sys.stdout.buffer.flush()
+            pickle.dump(_find_all(planes, threshold), sys.stdout.buffer, pickle.HIGHEST_PROTOCOL)
+            sys.stdout.buffer.flush()
+        except (EOFError, OSError, pickle.UnpicklingError):  # who asked is gone, perhaps in mid-sentence
+            os._exit(0)  # without another try to write what nobody reads
 
 
 def _find_all(planes: np.ndarray, threshold: float) -> np.ndarray | _Failure:

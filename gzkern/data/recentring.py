@@ -124,7 +124,7 @@ def recentre(
         pack: the directory.
         sets: "gen1", "gen2", or both.
         workers: processes; one a core if left out.
-        overwrite: replace what is stored.
+        overwrite: replace what is stored; else only sets that are not are found.
         progress: show bars on stderr.
 
     Raises:
@@ -137,9 +137,11 @@ def recentre(
     dataset = open_pack(pack, progress=progress)
     _require_whole_images(dataset)
     paths = {name: _file_of(pack, name) for name in sets}
-    for path in paths.values():
-        if path.exists() and not overwrite:
-            raise InputError(f"{path}: already exists; pass --overwrite to find the objects anew")
+    if not overwrite:
+        there = [path for path in paths.values() if path.exists()]
+        if len(there) == len(paths):
+            raise InputError(f"{there[0]}: already exists; pass --overwrite to find the objects anew")
+        paths = {name: path for name, path in paths.items() if path not in there}  # what is missing
     if not os.access(pack, os.W_OK):
         raise InputError(f"{pack}: is not writable, so the objects cannot be stored there")
     written = []
@@ -212,9 +214,11 @@ def _read(path: Path, dataset: Dataset, threshold_set: str) -> np.ndarray:
         if cells[0] != dataset.ids[count]:
             raise refused(f"row {line}: id {cells[0]}, expected {dataset.ids[count]} as in the pack")
         for column, cell in zip(COLUMNS, cells[1:], strict=True):
-            if not _is_possible(column, cell):
-                expected = "a number" if column in ("x", "y", "theta") else "a number above 0, or nan"
-                raise refused(f"row {line}, column {column}: {cell!r}, expected {expected}")
+            if (wanted := _unlike(column, cell, dataset.whole_size)) is not None:
+                raise InputError(
+                    f"{path}: row {line}, column {column}: {cell!r}, expected {wanted}; correct it, or find all anew "
+                    f"by gzkern recentre {path.parent} --set {threshold_set} --overwrite"
+                )
         objects[count] = [float(cell) for cell in cells[1:]]
         count += 1
     if count < len(dataset):
@@ -222,11 +226,17 @@ def _read(path: Path, dataset: Dataset, threshold_set: str) -> np.ndarray:
     return objects
 
 
-def _is_possible(column: str, cell: str) -> bool:
+def _unlike(column: str, cell: str, size: tuple[int, int]) -> str | None:
+    """What is expected in a column, where the cell is not that; ``size`` is (height, width) of the images."""
     try:
         value = float(cell)
     except ValueError:
-        return False
+        value = math.inf
+    if column in ("x", "y"):
+        extent = size[1] if column == "x" else size[0]
+        return None if -0.5 <= value <= extent - 0.5 else f"a number from -0.5 to {extent - 0.5}, in the image"
     if math.isnan(value):
-        return column not in ("x", "y")
-    return math.isfinite(value) and (column in ("x", "y", "theta") or value > 0)
+        return None
+    if column == "theta":
+        return None if math.isfinite(value) else "a number, or nan"
+    return None if 0 < value < math.inf else "a number above 0, or nan"

@@ -42,9 +42,10 @@ def _cache_folder() -> Path:
     for base in (config.CACHE_DIR, user, tempfile.gettempdir()):
         folder = Path(base or user, name)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            own = folder.stat().st_uid == os.getuid()  # what another user put there would be run
         except OSError:
             continue
-        if os.access(folder, os.W_OK):
+        if own and os.access(folder, os.W_OK):
             return folder
     return Path(tempfile.mkdtemp(prefix="gzkern-"))
