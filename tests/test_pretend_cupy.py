@@ -31,12 +31,21 @@ def assert_all_pass(done):
     assert "skipped" not in done.stdout
 
 
-def test_network_training_and_operations():
-    files = (
-        *("test_golden_run.py", "test_kernel_devices.py", "test_graph.py", "test_cuda_device.py"),
-        *("kernels/test_operations.py", "kernels/test_philox.py"),
-    )
-    assert_all_pass(run("-v", "-m", "gpu", *(str(TESTS / file) for file in files)))
+FILES = (
+    *("test_golden_run.py", "test_kernel_devices.py", "test_graph.py", "test_cuda_device.py"),
+    *("kernels/test_operations.py", "kernels/test_philox.py"),
+)
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        pytest.param("not precision and not golden and not recentres and not tf32", id="most"),
+        pytest.param("precision or golden or recentres or tf32", id="rest", marks=pytest.mark.slow),
+    ],
+)
+def test_network_training_and_operations(chosen):
+    assert_all_pass(run("-v", "-m", "gpu", "-k", chosen, *(str(TESTS / file) for file in FILES)))
 
 
 @pytest.mark.slow
