@@ -18,7 +18,7 @@ def draw(rows: Sequence[dict[str, Any]], peaks: Peaks, path: str) -> None:
     from matplotlib.figure import Figure
 
     measured = [row for row in rows if row["l2"] == "cold" and row["ms"]]
-    precisions = list(dict.fromkeys(row["precision"] for row in measured))
+    precisions = list(dict.fromkeys(row["precision"] for row in measured)) or ["nothing measured"]
     figure = Figure(figsize=(2.5 + 4.5 * len(precisions), 5.5), layout="constrained")
     panels = figure.subplots(1, len(precisions), squeeze=False, sharex=True, sharey=True)[0]
     for axes, precision in zip(panels, precisions, strict=True):
@@ -33,7 +33,7 @@ def draw(rows: Sequence[dict[str, Any]], peaks: Peaks, path: str) -> None:
     middle, decades = (low * high) ** 0.5, max(high / low, 10.0) ** 0.5
     panels[0].set_xlim(middle / decades, middle * decades)  # a decade at least, for labels that can be read
     figure.legend(handles=_legend(), loc="outside right center", fontsize=8)
-    figure.suptitle(f"Convolutions on {rows[0]['device']}, cold caches")
+    figure.suptitle(f"Convolutions on {rows[0]['device'] if rows else 'no device'}, cold caches")
     figure.savefig(path, dpi=120)
 
 
