@@ -4,6 +4,7 @@
 """
 
 import os
+import signal
 from functools import cache
 from pathlib import Path
 
@@ -54,6 +55,14 @@ def missing_gpu() -> str | None:
     from gzkern.cuda.device import missing
 
     return missing()
+
+
+@pytest.fixture
+def interruptible():
+    """Python does not listen to SIGINT where a shell started it in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")

@@ -133,14 +133,6 @@ def test_a_forgotten_crew_ends():
     assert not threads()
 
 
-@pytest.fixture
-def interruptible():
-    """Python does not listen to SIGINT where a shell started it in the background."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.mark.usefixtures("interruptible")
 def test_a_waiting_reader_can_be_interrupted():
     timer = threading.Timer(0.1, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT))

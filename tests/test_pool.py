@@ -180,14 +180,6 @@ def test_a_pool_that_is_forgotten_leaves_no_thread():
     assert not threads()
 
 
-@pytest.fixture
-def interruptible():
-    """Python does not listen to SIGINT where a shell started it in the background."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.mark.usefixtures("interruptible")
 def test_interrupting_a_reader_that_waits():
     main = threading.main_thread().ident
