@@ -18,6 +18,7 @@ BIT_EXACT = (
     "device_facts",
     "precision",
     "augment_on",
+    "objects",
     "threads",
     "python",
     "packages",

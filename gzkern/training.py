@@ -7,6 +7,7 @@ a checkpoint of those two resumes a run bit for bit.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import math
 import shutil
@@ -117,6 +118,7 @@ def train(
         data=str(Path(data).resolve()),
         data_fingerprint=dataset.fingerprint,
         data_skipped=len(dataset.quarantined),
+        objects=None if trainer.recentring is None else hashlib.sha256(trainer.recentring.tobytes()).hexdigest(),
     )
     busy = f"{run.path}: another process is training there; wait for it, or choose another --out"
     with locked(run.path, busy):

@@ -344,7 +344,7 @@ def test_a_file_that_changes_stops_the_training_and_is_named(demo_folder, tmp_pa
         train(small_config(), folder, tmp_path / "run", progress=False)
 
 
-def test_recentred_images_by_epochs(demo_pack, demo_run, tmp_path, monkeypatch):
+def test_recentred_images_by_epochs(demo_pack, demo_run, tmp_path, monkeypatch, capsys):
     pytest.importorskip("sep")
     shutil.copytree(demo_pack, tmp_path / "pack")
     config = small_config("data.recentre=gen2", "train.sampling=epochs")
@@ -356,6 +356,13 @@ def test_recentred_images_by_epochs(demo_pack, demo_run, tmp_path, monkeypatch):
     max(run.checkpoint_folder.glob("*.safetensors")).unlink()
     monkeypatch.setitem(sys.modules, "sep", None)  # what the pack keeps is enough
     assert_same_weights(weights(train(None, tmp_path / "pack", run.path, resume=True, progress=False)), final)
+    run.weights_file.unlink()
+    objects = tmp_path / "pack" / "objects_gen2.csv"
+    first, header, row, *rest = objects.read_text().splitlines(keepends=True)
+    id_, _, *others = row.split(",")
+    objects.write_text("".join([first, header, ",".join([id_, "200.0", *others]), *rest]))
+    train(None, tmp_path / "pack", run.path, resume=True)
+    assert "objects was" in capsys.readouterr().err  # others than the run began with
 
 
 @pytest.mark.slow
