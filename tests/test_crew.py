@@ -65,6 +65,9 @@ def test_no_task_begins_before_it_is_allowed():
         assert sorted(work.begun) == list(range(allowed))
     with pytest.raises(GzkernError, match="task 5 of crew-under-test waits for the reader"):
         crew.take(5)
+    assert crew.take(0) == 0
+    with pytest.raises(GzkernError, match="task 0 of crew-under-test was taken already"):
+        crew.take(0)
     crew.close()
 
 
@@ -219,13 +222,19 @@ def test_a_fork_is_told_that_the_threads_are_not_its_own():
         crew = Crew(lambda task: task, 100, 2, "crew")
         crew.allow(10)
         parent = os.getpid()
-        with crew._state.lock:
-            child = os.fork()
-        if not child:
-            try:
-                crew.take(0)
-            except Exception as error:
-                assert str(error).startswith(f"the threads crew are those of process {parent}, from which"), error
+        crew._state.lock.acquire()
+        child = os.fork()
+        if child:
+            crew._state.lock.release()
+        else:
+            calls = [lambda: crew.take(0), lambda: crew.allow(11), crew.take_times]
+            for call in calls:
+                try:
+                    call()
+                except Exception as error:
+                    assert str(error).startswith(f"the threads crew are those of process {parent}, from which"), error
+                    calls = calls[1:]
+            if not calls:
                 crew.close()
                 mine = Crew(lambda task: -task, 3, 2, "crew")
                 mine.allow(3)

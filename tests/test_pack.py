@@ -227,6 +227,19 @@ def begin(root, out, monkeypatch):
     return out.with_name(f".{out.name}.packing")
 
 
+def test_what_appeared_at_out_meanwhile_is_not_replaced_by_a_resumed_job(root, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    with monkeypatch.context() as patched:
+        patched.setattr(journal_module, "publish", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(GzkernError, match="interrupted after 12 of 12 files"):
+            run(root, out, overwrite=True)
+    out.mkdir()
+    (out / "thesis.txt").write_text("mine")
+    with pytest.raises(InputError, match="out: is not a pack, so it is not overwritten"):
+        run(root, out, resume=True)
+    assert (out / "thesis.txt").read_text() == "mine"
+
+
 def test_nothing_to_resume(root, tmp_path):
     with pytest.raises(InputError, match="out: nothing to resume; leave --resume out to start"):
         run(root, tmp_path / "out", resume=True)

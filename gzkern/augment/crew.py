@@ -63,6 +63,7 @@ class Crew:
 
     def __init__(self, work: Callable[[int], Any], stop: int, workers: int, name: str):
         self._state, self._process, self._name = _State(stop), os.getpid(), name
+        self._taken = 0  # the tasks before it
         threads = [
             threading.Thread(target=_work, args=(self._state, work), name=f"{name}-{number}", daemon=True)
             for number in range(min(workers, stop))
@@ -77,6 +78,7 @@ class Crew:
 
     def allow(self, stop: int) -> None:
         """Let the tasks before this one begin."""
+        self._require_own_process()
         with self._state.lock:
             self._state.allowed = max(self._state.allowed, stop)
             self._state.for_workers.notify_all()
@@ -88,21 +90,27 @@ class Crew:
             GzkernError: it is not allowed to begin yet, nor ever will be, or the threads are another process's.
             BaseException: what the task raised.
         """
-        if os.getpid() != self._process:
-            raise GzkernError(f"the threads {self._name} are those of process {self._process}, from which this one was "
-                              "forked; begin anew here")  # fmt: skip
+        self._require_own_process()
         state = self._state
         with state.lock:
+            if task < self._taken:
+                raise GzkernError(f"task {task} of {self._name} was taken already")
             if task >= state.allowed:
                 raise GzkernError(f"task {task} of {self._name} waits for the reader, who waits for it")
             state.for_reader.wait_for(lambda: task in state.results or state.closed)
             if task not in state.results:
                 raise GzkernError(f"the threads {self._name} were ended before task {task}")
-            result = state.results.pop(task)
+            self._taken, result = task + 1, state.results.pop(task)
         if isinstance(result, _Failure):
             self.close()
             raise result.error
         return result
+
+    def _require_own_process(self) -> None:
+        """Before the lock is asked for: in a fork it may be held by nobody, for ever."""
+        if os.getpid() != self._process:
+            raise GzkernError(f"the threads {self._name} are those of process {self._process}, from which this one was "
+                              "forked; begin anew here")  # fmt: skip
 
     @property
     def done(self) -> int:
@@ -116,6 +124,7 @@ class Crew:
             Tasks done; seconds in which at least one thread was at work; seconds for which threads waited for the
             reader, summed over the threads.
         """
+        self._require_own_process()
         state = self._state
         with state.lock:
             now = time.perf_counter()
@@ -167,6 +176,9 @@ def _work(state: _State, work: Callable[[int], Any]) -> None:
 
 def _end(state: _State, threads: list[threading.Thread], process: int) -> None:
     if os.getpid() != process:  # a fork, where the lock may be held by nobody, for ever
+        return
+    if threading.current_thread() in threads:  # collected there, with its lock perhaps
+        state.closed = True
         return
     with state.lock:
         state.closed = True

@@ -121,6 +121,8 @@ class BatchPool:
         """
         if self._taken == self._tasks.stop or self._closed:
             raise GzkernError(f"the pool has no batch after example {self._taken * self._B - 1}")
+        if self._taken - self._released == self._slots:
+            raise GzkernError(f"the reader holds all {self._slots} slots; it must release one before it takes another")
         k, B, begin = self._taken, self._B, time.perf_counter()
         task, place = divmod(k - self._tasks.first, self._tasks.size)
         room = min(self._slots - (k - self._released), self._tasks.stop - k)

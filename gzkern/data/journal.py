@@ -25,6 +25,8 @@ from ..files import locked, publish, require_free, write_atomically
 from .loading import Candidate, Stamp, stamp_of
 
 IMAGES = "images.npy"
+META = "pack.json"
+"""By which a directory is known as a pack."""
 
 _JOURNAL = "journal.jsonl"
 _COMMIT_BYTES = 2**26  # of images, after which they are brought to the disk and journalled
@@ -53,8 +55,9 @@ def packing(
         progress: show a bar on stderr while what is there is read again.
 
     Raises:
-        InputError: ``out`` exists, another process packs there, the disk has no room; an interrupted job is there
-            and neither ``resume`` nor ``overwrite`` given; none is there to resume, or one with another plan.
+        InputError: ``out`` exists, is a mount point, or is no pack that may be replaced; another process packs there;
+            the disk has no room; an interrupted job is there and neither ``resume`` nor ``overwrite`` given; none is
+            there to resume, or one with another plan.
         GzkernError: the block was interrupted (by Ctrl-C too), or ran out of disk or memory.
     """
     place = out.resolve()
@@ -75,6 +78,10 @@ def packing(
                     f"{out}: {done:,} of {len(candidates):,} files were packed for it when the job was interrupted; "
                     "pass --resume to go on, --overwrite to begin anew"
                 )
+            if overwrite and place.is_dir() and any(place.iterdir()) and not (place / META).is_file():
+                raise InputError(f"{out}: is not a pack, so it is not overwritten; choose another name")
+            if os.path.ismount(place):
+                raise InputError(f"{out}: is where a disk is mounted, and cannot be replaced; name a folder in it")
             require_free(place, overwrite=overwrite)
             if not resume:
                 _clear(work)

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from ..decision_tree import DecisionTree
 from ..environment import installed_version
 from ..errors import InputError
-from .journal import IMAGES, packing
+from .journal import IMAGES, META, packing
 from .labels import read_labels
 from .loading import Dataset, Loader, Quarantined
 from .tables import read_rows
@@ -32,7 +32,6 @@ _VERSION = 2
 _LABELS = "labels.npy"
 _INDEX = "index.csv"
 _QUARANTINE = "quarantine.csv"
-_META = "pack.json"
 _BLOCK = 2**20  # bytes hashed at a time
 _DECODERS = ("gzkern", "pillow", "simplejpeg", "astropy")  # on whose versions the pixels may depend
 
@@ -84,8 +83,6 @@ def pack(
     folder, out = Path(folder), Path(out)
     if resume and overwrite:
         raise InputError("--resume keeps what is packed and --overwrite drops it; give one of the two")
-    if overwrite and out.is_dir() and any(out.iterdir()) and not is_pack(out):
-        raise InputError(f"{out}: is not a pack, so it is not overwritten; choose another name")
     labels = None if labels_csv is None else read_labels(labels_csv, tree)
     loader = Loader(folder, labels, smallest=smallest, progress=progress)
     shape = _kept_shape(loader.shape, crop)
@@ -130,13 +127,13 @@ def pack(
             "files": {name: _describe(journal.folder / name, progress) for name in names},
         }
         meta["checksum"] = _digest(meta)
-        (journal.folder / _META).write_text(json.dumps(meta, indent=2) + "\n", "utf-8")
+        (journal.folder / META).write_text(json.dumps(meta, indent=2) + "\n", "utf-8")
     return PackSummary(out, len(used), shape, tuple(loader.quarantined))
 
 
 def is_pack(path: str | Path) -> bool:
     """Whether ``path`` is a directory that ``pack`` wrote, sound or not."""
-    return (Path(path) / _META).is_file()
+    return (Path(path) / META).is_file()
 
 
 def open_pack(path: str | Path, *, verify: bool = False, progress: bool = True) -> Dataset:
@@ -157,7 +154,7 @@ def open_pack(path: str | Path, *, verify: bool = False, progress: bool = True) 
     meta = _read_meta(path)
     for name, expected in meta["files"].items():
         _require_whole(path, name, expected["bytes"])
-    doubtful = (path / IMAGES).stat().st_mtime_ns >= (path / _META).stat().st_mtime_ns
+    doubtful = (path / IMAGES).stat().st_mtime_ns >= (path / META).stat().st_mtime_ns
     for name, expected in meta["files"].items():
         if (name != IMAGES or doubtful or verify) and _sha256(path / name, progress) != expected["sha256"]:
             raise _altered(path, f"{name} was changed")
@@ -174,7 +171,7 @@ def open_pack(path: str | Path, *, verify: bool = False, progress: bool = True) 
         raise _altered(path, f"{IMAGES} is {images.shape} {images.dtype}, expected {expected_shape} uint8")
     if doubtful:
         with suppress(OSError):  # a pack that may not be written is hashed each time
-            os.utime(path / _META)
+            os.utime(path / META)
     return Dataset(ids, images, labels, columns, tuple(meta["whole_size"]), quarantined, path)
 
 
@@ -229,19 +226,19 @@ def _digest(content: Any) -> str:
 
 def _read_meta(path: Path) -> dict[str, Any]:
     if not is_pack(path):
-        raise InputError(f"{path}: is not a pack (no {_META}); make one with: gzkern pack")
+        raise InputError(f"{path}: is not a pack (no {META}); make one with: gzkern pack")
     try:
-        meta = json.loads((path / _META).read_text("utf-8"))
+        meta = json.loads((path / META).read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise _altered(path, f"{_META} cannot be read ({error})") from None
+        raise _altered(path, f"{META} cannot be read ({error})") from None
     if not isinstance(meta, dict) or "version" not in meta:
-        raise _altered(path, f"{_META} does not describe a pack")
+        raise _altered(path, f"{META} does not describe a pack")
     if meta["version"] != _VERSION:
         raise InputError(
             f"{path}: pack version {meta['version']}, this gzkern reads version {_VERSION}; run gzkern pack again"
         )
     if meta.pop("checksum", None) != _digest(meta):
-        raise _altered(path, f"{_META} was edited")
+        raise _altered(path, f"{META} was edited")
     return meta
 
 
