@@ -192,7 +192,8 @@ def test_an_interrupted_pack_is_kept_and_resumed(root, tmp_path, monkeypatch, er
     decoded = []
     monkeypatch.setattr(loading, "decode", lambda path, **options: decoded.append(path) or decode(path, **options))
     summary = run(root, out, resume=True)
-    assert {path.name for path in decoded[12:]} == {f"{i}.jpg" for i in range(107, 113)}  # after the look for the size
+    again = {path.name for path in decoded[12:]}  # after the look for the size
+    assert again == {"103.jpg", *(f"{i}.jpg" for i in range(107, 113))}
     assert (summary.count, [q.id for q in summary.quarantined]) == (11, ["103"])
     run(root, tmp_path / "at once")
     assert_same_files(out, tmp_path / "at once")
@@ -238,6 +239,27 @@ def test_what_appeared_at_out_meanwhile_is_not_replaced_by_a_resumed_job(root, t
     with pytest.raises(InputError, match="out: is not a pack, so it is not overwritten"):
         run(root, out, resume=True)
     assert (out / "thesis.txt").read_text() == "mine"
+
+
+def test_a_file_that_could_not_be_read_for_a_while_is_tried_again(root, tmp_path, monkeypatch):
+    run(root, tmp_path / "at once")
+
+    def failing(path, *, smallest):
+        decoded.append(path.name)
+        if path.name == "103.jpg":
+            raise ImageError("input/output error")
+        if decoded.count("107.jpg") == 2:  # the first look was for the size
+            raise KeyboardInterrupt
+        return decode(path, smallest=smallest)
+
+    decoded = []
+    with monkeypatch.context() as patched:
+        patched.setattr(loading, "decode", failing)
+        patched.setattr(journal_module, "_COMMIT_BYTES", 1)
+        with pytest.raises(GzkernError, match="interrupted after"):
+            run(root, tmp_path / "out")
+    run(root, tmp_path / "out", resume=True)
+    assert_same_files(tmp_path / "out", tmp_path / "at once")
 
 
 def test_nothing_to_resume(root, tmp_path):

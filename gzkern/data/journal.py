@@ -10,7 +10,7 @@ import math
 import os
 import shutil
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
@@ -39,6 +39,7 @@ def packing(
     shape: tuple[int, ...],
     plan: Mapping[str, Any],
     *,
+    is_usable: Callable[[Candidate], bool],
     resume: bool,
     overwrite: bool,
     progress: bool,
@@ -50,6 +51,7 @@ def packing(
         candidates: the files to deal with, in this order.
         shape: (H, W, 3) of an image as it is kept.
         plan: all that makes the pack what it is; its keys say in an error what differs.
+        is_usable: whether a file that had no image has one now, as after an error of the disk.
         resume: go on with the job that was interrupted.
         overwrite: replace ``out``, and drop what an interrupted job has done.
         progress: show a bar on stderr while what is there is read again.
@@ -90,7 +92,10 @@ def packing(
             if not resume:
                 folder.mkdir()
                 write_atomically(plan_file, json.dumps({"overwrite": overwrite, **plan}).encode())
-            with Journal(folder, candidates, shape, progress) as journal, _kept(out, journal, len(candidates)):
+            with (
+                Journal(folder, candidates, shape, is_usable, progress) as journal,
+                _kept(out, journal, len(candidates)),
+            ):
                 yield journal
                 publish(folder, place, overwrite=overwrite)
                 plan_file.unlink()
@@ -119,6 +124,7 @@ class Journal:
         folder: where ``images.npy`` lies, and beside which the journal does.
         candidates: the files to deal with, in this order.
         shape: (H, W, 3) of an image as it is kept.
+        is_usable: see :func:`packing`.
         progress: show a bar while images that are there are read again.
 
     Attributes:
@@ -128,7 +134,14 @@ class Journal:
         done: how many of them the journal has, so that they outlive this process.
     """
 
-    def __init__(self, folder: Path, candidates: Sequence[Candidate], shape: tuple[int, ...], progress: bool = False):
+    def __init__(
+        self,
+        folder: Path,
+        candidates: Sequence[Candidate],
+        shape: tuple[int, ...],
+        is_usable: Callable[[Candidate], bool],
+        progress: bool,
+    ):
         self.folder = folder
         self.outcomes: list[Outcome] = []
         self.count = self.done = 0
@@ -137,7 +150,7 @@ class Journal:
         _write_header(self._images, 0, shape)
         self._header = self._images.tell()
         self._journalled = 0  # bytes
-        self._restore(progress)
+        self._restore(is_usable, progress)
 
     def __enter__(self) -> Journal:
         return self
@@ -173,13 +186,15 @@ class Journal:
         self._images.seek(0)  # numpy pads the header, so that its length does not depend on the count
         _write_header(self._images, self.count, self._shape)
 
-    def _restore(self, progress: bool) -> None:
+    def _restore(self, is_usable: Callable[[Candidate], bool], progress: bool) -> None:
         size = math.prod(self._shape)
         lines = self._lines.read().splitlines(keepends=True)
         bar = tqdm(lines, desc="checking", unit="image", delay=1, disable=not progress)
         for line, candidate in zip(bar, self._candidates, strict=False):
             outcome = _parse(line, candidate)
             if outcome is None or outcome.row not in (None, self.count) or stamp_of(candidate.path) != outcome.stamp:
+                break
+            if outcome.row is None and is_usable(candidate):
                 break
             if outcome.row is not None:
                 image = self._images.read(size)

@@ -167,6 +167,10 @@ class Loader:
                     self.quarantine(decoded.candidate, decoded.reason)
                 yield decoded
 
+    def is_usable(self, candidate: Candidate) -> bool:
+        """Whether a candidate has an image."""
+        return self._decode(candidate).image is not None
+
     def quarantine(self, candidate: Candidate, reason: str) -> None:
         """Leave a candidate out."""
         self.quarantined.append(Quarantined(str(candidate.path), candidate.id, reason))

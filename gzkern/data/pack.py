@@ -97,7 +97,16 @@ def pack(
         "--crop": crop,
         "version of gzkern or of its decoders": [_VERSION, *map(installed_version, _DECODERS)],
     }
-    with packing(out, loader.candidates, shape, plan, resume=resume, overwrite=overwrite, progress=progress) as journal:
+    with packing(
+        out,
+        loader.candidates,
+        shape,
+        plan,
+        is_usable=loader.is_usable,
+        resume=resume,
+        overwrite=overwrite,
+        progress=progress,
+    ) as journal:
         for outcome in journal.outcomes:
             if outcome.row is None:
                 loader.quarantine(outcome.candidate, outcome.reason)
