@@ -46,11 +46,49 @@ class Ring:
         return self.arrays[name][step % (2 * self.slots)]
 
 
+class LateRing(Ring):
+    """A ring of a device that does nothing before it must: it reads and copies when somebody waits, or at the end."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.queue = []
+
+    def send(self, block):
+        self.leaving[block] = None
+
+    def wait_sent(self, block):
+        if block in self.leaving:
+            while ("enter", block - 1) in self.queue:  # the steps before it read what the copy replaces
+                self.do_next()
+            super().wait_sent(block)
+
+    def enter(self, block):
+        self.queue.append(("enter", block))
+
+    def read_later(self, check):
+        self.queue.append(("read", check))
+
+    def do_next(self):
+        what, argument = self.queue.pop(0)
+        if what == "enter":
+            self.wait_sent(argument)
+            self.inside = argument
+        else:
+            argument()
+
+    def finish(self):
+        while self.queue:
+            self.do_next()
+
+
 class Backend:
     """As much of one as a feed asks for."""
 
+    def __init__(self, kind=Ring):
+        self.kind = kind
+
     def ring(self, slots, blocks, arrays):
-        self.made = Ring(slots, blocks, arrays)
+        self.made = self.kind(slots, blocks, arrays)
         return self.made
 
     def asarray(self, array):
@@ -143,3 +181,30 @@ def test_crops_of_the_pool_are_sent_as_they_are(material, workers, first):
     assert feed.take_report()["wait_s"] > 0
     feed.close()
     assert backend.made.log[-1] == "closed"
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_nothing_is_overwritten_before_a_late_device_has_copied_it(material, workers):
+    pytest.importorskip("numba", exc_type=ImportError)
+    config, network, images, labels, index_of = material
+    stop = 500
+
+    def start_pool(ring, workers=workers):
+        settings = {"seed": 1, "augment": config.augment, "data": config.data, "first": 0, "stop": 3 * stop}
+        return BatchPool(images, labels, index_of, ring, **settings, workers=workers)
+
+    backend = Backend(LateRing)
+    feed = CropFeed(backend, network, start_pool, 3, stop)
+    ring = backend.made
+
+    def check(step, crops, targets):
+        np.testing.assert_array_equal(ring.read("crops", step), crops)
+        np.testing.assert_array_equal(ring.read("targets", step), targets)
+
+    alone = start_pool(new_ring(2, 3, network.target, 37), workers=0)
+    for step, batch in enumerate(alone):
+        feed.provide(step)
+        crops, targets = batch.crops.copy(), batch.targets.copy()
+        ring.read_later(lambda step=step, crops=crops, targets=targets: check(step, crops, targets))
+    ring.finish()
+    feed.close()
