@@ -262,6 +262,19 @@ def test_a_file_that_could_not_be_read_for_a_while_is_tried_again(root, tmp_path
     assert_same_files(tmp_path / "out", tmp_path / "at once")
 
 
+def test_an_interrupt_after_the_pack_was_named_says_that_it_is_whole(root, tmp_path, monkeypatch):
+    def publish(folder, place, **_):
+        folder.rename(place)
+        raise KeyboardInterrupt
+
+    run(root, tmp_path / "at once")
+    monkeypatch.setattr(journal_module, "publish", publish)
+    with pytest.raises(GzkernError, match="out: interrupted when it had been written whole"):
+        run(root, tmp_path / "out")
+    assert_same_files(tmp_path / "out", tmp_path / "at once")
+    assert names(tmp_path) == ["at once", "data", "out"]
+
+
 def test_nothing_to_resume(root, tmp_path):
     with pytest.raises(InputError, match="out: nothing to resume; leave --resume out to start"):
         run(root, tmp_path / "out", resume=True)

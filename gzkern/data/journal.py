@@ -100,7 +100,7 @@ def packing(
                 publish(folder, place, overwrite=overwrite)
                 plan_file.unlink()
         finally:
-            if not plan_file.is_file():
+            if not (plan_file.is_file() and folder.is_dir()):  # nothing to go on with
                 shutil.rmtree(work, ignore_errors=True)
 
 
@@ -244,6 +244,8 @@ def _kept(out: Path, journal: Journal, total: int) -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, MemoryError, OSError) as error:
+        if not journal.folder.is_dir():
+            raise GzkernError(f"{out}: interrupted when it had been written whole; it can be used") from error
         with suppress(OSError):
             journal.commit()
         if isinstance(error, OSError):
