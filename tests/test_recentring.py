@@ -277,9 +277,21 @@ class Failing:
 
 
 def children():
-    """The processes of this one that still run, or wait to be waited for."""
-    tasks = Path("/proc/self/task")
-    return {int(pid) for task in tasks.iterdir() for pid in (task / "children").read_text().split()}
+    """The child processes that still run, or wait to be waited for.
+
+    The parent of each process is asked for: the list of children that /proc has for each thread vanishes with the
+    thread, also between its listing and its reading.
+    """
+    return {int(folder.name) for folder in Path("/proc").glob("[0-9]*") if parent(folder) == os.getpid()}
+
+
+def parent(folder):
+    """The parent of a process, from its folder in /proc; None where the process has ended meanwhile."""
+    try:
+        status = (folder / "stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return int(status.rpartition(")")[2].split()[1])  # behind the name, which may hold anything
 
 
 def test_what_fails_in_a_worker_names_the_image(images):
