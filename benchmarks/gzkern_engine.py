@@ -31,14 +31,14 @@ class Gzkern(Engine):
     Args:
         job: see :class:`Job`.
         recorded: False walks the tape in every pass.
-        behind: as of ``steps.record``.
+        side_stream: as in ``steps.record``.
     """
 
-    def __init__(self, job: Job, *, recorded: bool = True, behind: bool = True):
+    def __init__(self, job: Job, *, recorded: bool = True, side_stream: bool = False):
         super().__init__()
         home = select(job.device)
         set_threads(home, job.threads)
-        self._home, self._train, self._behind = home, job.config.train, behind
+        self._home, self._train, self._side_stream = home, job.config.train, side_stream
         self._network = build_network(job.config, home)
         self._network.precision = job.precision
         self._optimiser = Nesterov(home, self._network.parameters, self._train.momentum)
@@ -128,7 +128,7 @@ class Gzkern(Engine):
         self._answers = self._network.answers(tape, patches, variables).value
 
     def _record_step(self) -> Program:
-        return Program(record(self._network, self._optimiser, self._train, self._batch, True, self._behind))
+        return Program(record(self._network, self._optimiser, self._train, self._batch, True, self._side_stream))
 
     def _record_prediction(self) -> Program:
         """What ``Network.predict`` replays."""

@@ -55,7 +55,7 @@ class Timeline:
     """The launches of a step.
 
     Attributes:
-        update: of the dense weights: "behind", beside the backward pass of the convolutions, or "fused".
+        update: of the dense weights: "fused", or on the "side stream".
         taken: whether that is how training does it in this precision.
         bars: laid out.
         gap: microseconds before each of them.

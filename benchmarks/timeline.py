@@ -6,8 +6,8 @@ python -m benchmarks.timeline --measured benchmarks/results/train_step_cuda.json
 
 The step is recorded as training records it, with augmentation on the device, and replayed on the emulated device, a few
 blocks a launch. Times are PREDICTED from that, as benchmarks/kernel_report.py does it; or they are what
-benchmarks.train_step measured of each launch by itself. Without --behind or --fused, both ways to move the dense
-weights are predicted; docs/step.md tells what they are.
+benchmarks.train_step measured of each launch by itself. Without --fused or --side-stream, both ways to
+update the dense weights are predicted; docs/step.md tells what they are.
 
 What two launches at once cost each other is not known. "at_least_us" has both branches run as fast as alone,
 "at_most_us" all launches one after the other.
@@ -47,7 +47,7 @@ from gzkern.shapes import VIEWS
 from gzkern.steps import record
 
 PRECISIONS = ("fp32", "tf32", "fp32x3")
-UPDATES = ("behind", "fused")  # the first as in training
+UPDATES = ("fused", "side stream")  # the first as in training
 GAP = 1.0
 """Microseconds from one launch of a CUDA graph to the next of its branch: an assumption, nothing measured."""
 
@@ -156,7 +156,7 @@ class _Step:
     def record(self, precision: str, update: str = UPDATES[0]) -> Recorder:
         """Its launches after the warm-up."""
         self.network.precision = precision
-        return record(self.network, self._optimiser, self._train, self._feed, True, update == "behind")
+        return record(self.network, self._optimiser, self._train, self._feed, True, side_stream=update == "side stream")
 
     def aside(self, precision: str) -> set[tuple[str, str]]:
         """Operation and kernel of what goes aside in training."""
@@ -210,7 +210,7 @@ def _bar(launch: Launch, trace: LaunchTrace, flops: int | None, gpu: Gpu) -> Bar
 
 
 def _update(aside: Collection[Any]) -> str:
-    return "behind" if aside else "fused"
+    return "side stream" if aside else "fused"
 
 
 def _peaks(gpu: Gpu) -> Peaks:
@@ -276,8 +276,8 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--config", default="paper", help="preset or TOML file (default: %(default)s)")
     ways = parser.add_mutually_exclusive_group()
     for update in UPDATES:
-        text = f"predict this way to move dense weights alone (default: {' and '.join(UPDATES)})"
-        ways.add_argument(f"--{update}", dest="updates", action="store_const", const=[update], help=text)
+        text = f"predict the {update} update of the dense weights alone (default: both)"
+        ways.add_argument(f"--{update.replace(' ', '-')}", dest="updates", action="store_const", const=[update], help=text)
     ways.add_argument("--measured", metavar="FILE", help="show what benchmarks.train_step wrote into this file")
     parser.add_argument("--gpu", choices=tuple(GPUS), default="H100", help="of the prediction (default: %(default)s)")
     text = "of a launch to trace (default: %(default)s)"

@@ -40,7 +40,7 @@ def draw(timelines: Sequence[Timeline], times: str, path: str) -> None:
 def _title(timeline: Timeline) -> str:
     taken = ", as in training" if timeline.taken else ""
     return (
-        f"{timeline.precision}, batch {timeline.batch}, dense weights moved {timeline.update}{taken}: "
+        f"{timeline.precision}, batch {timeline.batch}, dense weights updated: {timeline.update}{taken}: "
         f"{len(timeline.bars)} launches"
     )
 

@@ -7,7 +7,7 @@ A row is one engine's training step or prediction of one batch in one precision;
 lie on the device. PyTorch computes in the same precision, in all forms that its users know to be fast; where an engine
 fails, its row says why. On a GPU there are also batches that are only predicted, the floor (benchmarks/floor.py), and
 in the file the launches of our passes. "gzkern eager" launches kernel by kernel, in NVTX ranges for a profiler; "gzkern
-other update" moves the dense weights in the way that ``steps.record`` would not choose.
+side stream" updates the dense weights on a side stream, as training does not (``steps.record``).
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def contenders(setting: Setting, bench: Bench) -> dict[str, tuple[Build, Job]]:
     found: dict[str, tuple[Build, Job]] = {"gzkern": (Gzkern, job)}
     if bench.device == "cuda" and setting.precision != "bf16":
         found["gzkern eager"] = partial(Gzkern, recorded=False), job
-        found["gzkern other update"] = partial(Gzkern, behind=False), job
+        found["gzkern side stream"] = partial(Gzkern, side_stream=True), job
     if "torch" in bench.baselines:
         found |= {name: (partial(torch_engine, **form), job) for name, form in _FORMS[bench.device].items()}
         if bench.device == "cpu":

@@ -118,12 +118,13 @@ def record(
     train: TrainConfig,
     feed: Feed,
     constrained: bool,
-    behind: bool = True,
+    side_stream: bool = False,
 ) -> Recorder:
-    """All launches of one step of training, from its batch to its update; nothing runs.
+    """Record the launches of one training step, from its batch to its update; nothing runs.
 
-    ``behind`` moves the dense weights beside the backward pass of the convolutions, see ``update.Update``; not so, one
-    pass over the weights gives the gradient of the input too, which is less to move and hides nothing.
+    The fused update of the dense weights is the default in every precision: by its registers and shared memory, an
+    update on the side stream finds no room on a multiprocessor beside the fp32 convolutions. ``side_stream`` chooses
+    it, see ``update.Update``.
     """
     recorder = Recorder(network.device.backend)
     device = Device(network.device.name, recorder)
@@ -138,7 +139,7 @@ def record(
         constrained=constrained,
         drop=train.dropout,
         seed=train.seed,
-        behind=behind,
+        side_stream=side_stream,
     )
     return recorder
 

@@ -15,11 +15,12 @@ class Update:
         rate: a number, or a float32 array (1,) of the device, read when the step runs.
         momentum: 0 to below 1.
         first_bad: (1,) int64; nothing moves once it holds a step ≥ 0.
-        behind: move the weight beside what the backward pass does next, not in one pass with the gradient of the input.
+        side_stream: run the update on a side stream of a recorded step, beside the rest of the backward pass; else one
+            kernel computes the gradient of the layer's input and updates the weight (the fused update).
     """
 
     velocity: Any
     rate: Any
     momentum: float
     first_bad: Any
-    behind: bool = False
+    side_stream: bool = False

@@ -128,7 +128,7 @@ def test_a_step_on_a_pretended_gpu(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     document = json.loads(out.read_text())
     assert [(row["name"], row["engine"], row["failed"]) for row in document["rows"]] == [
-        (what, engine, None) for what in (STEP, PREDICT) for engine in ("gzkern", "gzkern eager", "gzkern other update")
+        (what, engine, None) for what in (STEP, PREDICT) for engine in ("gzkern", "gzkern eager", "gzkern side stream")
     ]
     assert all(row["ms"] > 0 and row["peak_mib"] == 3 and row["floor_ms"] > 0 for row in document["rows"])
     assert "of float64's" in document["rows"][3]["verified"]

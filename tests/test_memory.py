@@ -46,7 +46,7 @@ def test_nothing_that_is_in_use_at_once_overlaps(launches):
 def test_the_published_step_stays_below_a_gigabyte():
     memory = step_memory(load_config("paper"), LIMITS)
     assert memory.weights == memory.velocities == 4 * 42_377_125
-    assert memory.arena < 0.5 * memory.made
+    assert memory.arena < 0.6 * memory.made
     assert memory.weights + memory.velocities + memory.rings + memory.validation + memory.arena == memory.total < 1e9
     assert {place.block.name for place in memory.places} >= {"warp", "conv1", "dense1 backward", "constraints"}
 

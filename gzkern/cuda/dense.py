@@ -188,10 +188,10 @@ def backward(
     if update is None:
         dx = backward_data(weight, gradient, *layer, precision=precision) if data else None
         return dx, backward_weights(x, gradient, *layer, precision=precision), dbias
-    if data and not update.behind and x.shape[1] <= MOST_COLUMNS:
+    if data and not update.side_stream and x.shape[1] <= MOST_COLUMNS:
         return backward_update_data(x, weight, gradient, update, *layer), None, dbias
     dx = backward_data(weight, gradient, *layer, precision=precision) if data else None
-    with backend.aside() if update.behind else nullcontext():
+    with backend.aside() if update.side_stream else nullcontext():
         backward_update(x, weight, gradient, update, *layer, precision=precision)
     return dx, None, dbias
 

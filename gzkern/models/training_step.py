@@ -22,7 +22,7 @@ def take_step(
     constrained: bool,
     drop: float,
     seed: int,
-    behind: bool = False,
+    side_stream: bool = False,
 ) -> None:
     """Update the network by one batch; nothing is updated where this loss or one before is not finite.
 
@@ -35,10 +35,10 @@ def take_step(
         constrained: False takes the clipped output of the warm-up.
         drop: probability to drop an input of a dense layer.
         seed: of the dropout masks.
-        behind: on devices that move dense weights in the backward pass: beside what follows, see ``update.Update``.
+        side_stream: where dense weights are updated in the backward pass, see ``update.Update``; no effect on the CPU.
     """
     device, optimiser = tape.device, optimiser.at(tape.device)
-    updates = {} if device.backend is None else optimiser.updates(behind)
+    updates = {} if device.backend is None else optimiser.updates(side_stream)
     variables = {name: Variable(array, True, updates.get(name)) for name, array in optimiser.weights.items()}
     seed_and_step = seed, optimiser.step
     answers = network.answers(tape, patches, variables, constrained=constrained, drop=drop, seed_and_step=seed_and_step)

@@ -64,10 +64,10 @@ class Nesterov:
             self._device.write(self.rate, np.full(1, rate))
             self._written_rate = rate
 
-    def updates(self, behind: bool) -> dict[str, Update]:
-        """What operations need that move their weight themselves; see :class:`gzkern.update.Update`."""
+    def updates(self, side_stream: bool) -> dict[str, Update]:
+        """Build the :class:`gzkern.update.Update` of every weight, for layers that update it in their backward pass."""
         return {
-            name: Update(velocity, self.rate, self._momentum, self.first_bad, behind)
+            name: Update(velocity, self.rate, self._momentum, self.first_bad, side_stream)
             for name, velocity in self.velocity.items()
         }
 

@@ -98,7 +98,7 @@ def motion(weight, first_bad=-1, **how):
     [
         (16, {}, True, ("update_data_vectorised", "data_sum"), ()),
         (16, {}, False, ("update_vectorised",), ()),
-        (16, {"behind": True}, True, ("data_vectorised", "data_sum", "update_vectorised"), ("update_vectorised",)),
+        (16, {"side_stream": True}, True, ("data_vectorised", "data_sum", "update_vectorised"), ("update_vectorised",)),
         (17, {}, True, ("data_vectorised", "data_sum", "update_vectorised"), ()),
     ],
 )
