@@ -277,7 +277,8 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     ways = parser.add_mutually_exclusive_group()
     for update in UPDATES:
         text = f"predict the {update} update of the dense weights alone (default: both)"
-        ways.add_argument(f"--{update.replace(' ', '-')}", dest="updates", action="store_const", const=[update], help=text)
+        flag = f"--{update.replace(' ', '-')}"
+        ways.add_argument(flag, dest="updates", action="store_const", const=[update], help=text)
     ways.add_argument("--measured", metavar="FILE", help="show what benchmarks.train_step wrote into this file")
     parser.add_argument("--gpu", choices=tuple(GPUS), default="H100", help="of the prediction (default: %(default)s)")
     text = "of a launch to trace (default: %(default)s)"

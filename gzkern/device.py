@@ -106,9 +106,11 @@ def _device(name: str) -> Device:
         _say("device emulated: the CUDA kernels on the CPU, for study and tests; for speed take cpu or cuda")
         return Device(name, backend)
     from .cuda.device import backend as cuda
-    from .cuda.device import require
+    from .cuda.device import notes, require
 
     require()
+    for note in notes():
+        _say(f"device cuda: {note}")
     return Device(name, cuda())
 
 

@@ -175,10 +175,7 @@ def _cuda() -> dict[str, Any]:
 
 
 def _nvrtc() -> str | None:
-    try:
-        return "{}.{}".format(*nvrtc.version())
-    except (ImportError, RuntimeError):
-        return None
+    return None if nvrtc.missing() else "{}.{}".format(*nvrtc.version())
 
 
 def _kernels() -> dict[str, Any]:

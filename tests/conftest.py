@@ -40,13 +40,10 @@ def missing_gxx() -> str | None:
 @cache
 def missing_nvrtc() -> str | None:
     """What keeps kernels from being compiled for a GPU here."""
-    from gzkern.cuda.nvrtc import version
+    from gzkern.cuda import nvrtc
 
-    try:
-        version()
-    except (ImportError, RuntimeError) as error:
-        return f'{str(error).splitlines()[0]}; pip install -e ".[nvrtc]"'
-    return None
+    reason = nvrtc.missing()
+    return f'{reason}; pip install -e ".[nvrtc]"' if reason else None
 
 
 @cache

@@ -51,14 +51,16 @@ class Runtime(ModuleType):
 
 class Driver(ModuleType):
     CUDADriverError = CUDADriverError
+    CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES = 1
     CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES = 8
+    CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT = 9
 
     def __init__(self, name):
         super().__init__(name)
         self.calls = []
 
     def funcGetAttribute(self, attribute, function):
-        return 48 * 1024 - 100  # 100 bytes are static
+        return {self.CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES: 80}[attribute]
 
     def funcSetAttribute(self, function, attribute, value):
         self.calls.append(("set", function, attribute, value))
@@ -155,11 +157,40 @@ def test_no_cupy(cupy, monkeypatch, driver, extra):
     assert device.missing() == f'CuPy is not installed; pip install "gzkern[{extra}]"'
 
 
-def test_a_cupy_that_does_not_import(cupy, monkeypatch, tmp_path):
-    (tmp_path / "cupy.py").write_text("raise ImportError('libgomp is missing\\nmore lines')\n")
-    monkeypatch.delitem(sys.modules, "cupy")
+INSTALL = 'pip install "gzkern[cuda13]"'
+BROKEN = {
+    "ImportError('libgomp is missing\\nmore lines')": f"libgomp is missing); {INSTALL}",
+    "ValueError('numpy.dtype size changed')": f"numpy.dtype size changed); {INSTALL}",
+    "AttributeError('_ARRAY_API not found')": f"_ARRAY_API not found); {INSTALL}",
+    "OSError(30, 'Read-only file system', '/home/me/.cupy')": (
+        "[Errno 30] Read-only file system: '/home/me/.cupy'); set CUPY_CACHE_DIR to a folder that can be written to"
+    ),
+}
+
+
+@pytest.mark.parametrize("error", BROKEN)
+def test_a_cupy_that_does_not_import(cupy, monkeypatch, tmp_path, capsys, error):
+    from gzkern import device as choice
+
+    (tmp_path / "cupy.py").write_text(f"raise {error}\n")
+    for module in ("cupy", "cupy.cuda"):
+        monkeypatch.delitem(sys.modules, module)
     monkeypatch.syspath_prepend(tmp_path)
-    assert device.missing() == 'CuPy cannot be imported (libgomp is missing); pip install "gzkern[cuda13]"'
+    assert device.missing() == f"CuPy cannot be imported ({BROKEN[error]}"
+    for cached in ("_auto", "_device"):
+        monkeypatch.setattr(choice, cached, getattr(choice, cached).__wrapped__)
+    assert choice.select("auto").name == "cpu"
+    assert capsys.readouterr().err == f"gzkern: device cpu (CuPy cannot be imported ({BROKEN[error]})\n"
+    assert nvrtc.missing() is not None
+
+
+@pytest.mark.parametrize("error", BROKEN)
+def test_info_lives_beside_a_broken_cupy(monkeypatch, tmp_path, error):
+    (tmp_path / "cupy.py").write_text(f"raise {error}\n")
+    command = [sys.executable, "-m", "gzkern", "info"]
+    run = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert "\ncuda      not here: " in run.stdout
 
 
 def test_cupy_for_another_cuda(cupy, monkeypatch):
@@ -185,9 +216,15 @@ def test_no_nvrtc(cupy):
 
 
 @pytest.mark.parametrize("count", [0, CUDARuntimeError("cudaErrorNoDevice: no CUDA-capable device is detected", 100)])
-def test_no_gpu(cupy, count):
+def test_no_gpu(cupy, count, monkeypatch):
     cupy.runtime.count = count
-    assert device.missing().startswith("the NVIDIA driver finds no GPU; see what nvidia-smi lists")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert device.missing() == "the NVIDIA driver finds no GPU; see what nvidia-smi lists"
+    for value in ("", "7"):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
+        assert device.missing() == (
+            f"CUDA_VISIBLE_DEVICES={value!r} hides every GPU; unset it, or name one that nvidia-smi lists"
+        )
 
 
 def test_a_gpu_that_does_not_answer(cupy):
@@ -200,6 +237,59 @@ def test_a_gpu_too_old(cupy):
     assert device.missing() == "the GPU has compute capability 7.5; the kernels need 8.0 or newer"
 
 
+def set_capabilities(cupy, *capabilities):
+    cupy.runtime.count = len(capabilities)
+    cupy.Device.compute_capability = property(lambda self: capabilities[self.number])
+
+
+def test_an_old_gpu_beside_one_that_would_do(cupy):
+    set_capabilities(cupy, "61", "75", "89")
+    assert device.missing() == (
+        "GPU 0 of 3 has compute capability 6.1; the kernels need 8.0 or newer; "
+        "set CUDA_VISIBLE_DEVICES so that GPU 2 is the first"
+    )
+    set_capabilities(cupy, "61", "75")
+    assert device.missing() == "the GPU has compute capability 6.1; the kernels need 8.0 or newer"
+
+
+def test_one_of_several_gpus_is_named(cupy):
+    assert device.notes() == []
+    set_capabilities(cupy, "90", "61")
+    assert device.missing() is None
+    assert device.notes() == ["GPU 0 of 2 is used, NVIDIA H100 80GB HBM3; CUDA_VISIBLE_DEVICES=N chooses GPU N"]
+
+
+@pytest.mark.parametrize(
+    ("driver", "compiler", "package"),
+    [((13, 0), (13, 0), "nvidia-cuda-nvrtc"), ((12, 8), (12, 4), "nvidia-cuda-nvrtc-cu12")],
+)
+def test_a_gpu_newer_than_nvrtc_is_translated_by_the_driver(cupy, monkeypatch, driver, compiler, package):
+    set_driver(monkeypatch, driver)
+    cupy.runtime.version, cupy.nvrtc.version, cupy.Device.capability = 1000 * driver[0], compiler, "130"
+    assert device.missing() is None
+    assert device.notes() == [
+        f"NVRTC {compiler[0]}.{compiler[1]} does not know the GPU's compute capability 13.0: kernels are compiled for "
+        f"compute_100, and translated by the driver; pip install --upgrade {package}"
+    ]
+
+
+def test_a_gpu_newer_than_nvrtc_under_a_driver_older_than_it(cupy):
+    cupy.Device.capability = "130"  # NVRTC 13.5, a driver for 13.0
+    assert device.missing() == (
+        "NVRTC 13.5 does not know the GPU's compute capability 13.0, and the driver for CUDA 13.0 cannot translate "
+        "what a newer NVRTC compiles; update the driver"
+    )
+
+
+def test_notes_are_said_when_the_device_is_chosen(cupy, monkeypatch, capsys):
+    from gzkern import device as choice
+
+    set_capabilities(cupy, "90", "90")
+    monkeypatch.setattr(choice, "_device", choice._device.__wrapped__)
+    assert choice.select("cuda").name == "cuda"
+    assert capsys.readouterr().err.startswith("gzkern: device cuda: GPU 0 of 2 is used, ")
+
+
 def test_auto_says_why_it_is_the_cpu(cupy, monkeypatch, capsys):
     from gzkern import device as choice
 
@@ -210,7 +300,7 @@ def test_auto_says_why_it_is_the_cpu(cupy, monkeypatch, capsys):
     assert capsys.readouterr().err == (
         "gzkern: device cpu (the GPU has compute capability 7.5; the kernels need 8.0 or newer)\n"
     )
-    cupy.Device.capability = "120"
+    cupy.Device.capability = "100"
     assert choice.select("auto").name == "cuda"
 
 
@@ -274,14 +364,20 @@ def test_a_launch(cupy, gpu):
     assert Device.current == 0
 
 
-def test_much_shared_memory_is_asked_for_once(cupy, gpu):
+def test_shared_memory_is_prepared_before_a_launch_that_needs_more(cupy, gpu):
+    """80 bytes are static: 49,152 of dynamic memory are too many without opting in, as on an RTX 4090's conv3 tile."""
     function = gpu.get_function("relu", "relu_forward")
-    for shared in (48 * 1024 - 100, 48 * 1024, 96 * 1024, 64 * 1024):
+    for shared in (0, 1024, 48 * 1024 - 80, 48 * 1024, 96 * 1024, 64 * 1024):
         function((1,), (32,), (), shared)
+    most, carveout = ("set", 7, 8), ("set", 7, 9, 100)
     assert [call for call in cupy.driver.calls if call[0] == "set"] == [
-        ("set", 7, 8, 48 * 1024),
-        ("set", 7, 8, 96 * 1024),
+        carveout,
+        carveout,
+        *(carveout, (*most, 48 * 1024)),
+        *(carveout, (*most, 96 * 1024)),
     ]
+    launches = [position for position, call in enumerate(cupy.driver.calls) if call[0] == "relu_forward"]
+    assert cupy.driver.calls[launches[3] - 1] == (*most, 48 * 1024)
 
 
 def test_arrays_live_on_their_gpu(gpu):

@@ -29,6 +29,7 @@ def test_a_device_that_is_not_there_says_so(monkeypatch):
 @pytest.mark.parametrize(("reason", "name"), [("no GPU today", "cpu"), (None, "cuda")])
 def test_auto_is_a_gpu_where_one_answers_and_says_which_once(reason, name, monkeypatch, capsys):
     monkeypatch.setattr(cuda, "missing", lambda: reason)
+    monkeypatch.setattr(cuda, "notes", list)
     monkeypatch.setattr(cuda, "backend", lambda: None)
     for function in (device._auto, device._device):
         function.cache_clear()

@@ -102,7 +102,9 @@ def test_a_replayed_step_has_the_bits_of_the_eager_one(device, precision, side_s
 def test_a_step_reads_nothing_that_it_did_not_write(side_stream):
     """The arena holds NaN before every replay; a launch that came too late, or memory shared too early, would show."""
     plain, poisoned = (Run("emulated") for _ in range(2))
-    programs = [Program(record(r.network, r.optimiser, r.config.train, r.feed, True, side_stream)) for r in (plain, poisoned)]
+    programs = [
+        Program(record(r.network, r.optimiser, r.config.train, r.feed, True, side_stream)) for r in (plain, poisoned)
+    ]
     for step in range(2):
         for run, program in zip((plain, poisoned), programs, strict=True):
             run.optimiser.set_rate(0.01)

@@ -108,6 +108,7 @@ def test_warmup_of_the_emulated_device(monkeypatch, capsys):
 def test_warmup_of_a_gpu(monkeypatch, capsys, tmp_path):
     monkeypatch.setenv("GZKERN_CACHE", str(tmp_path))
     monkeypatch.setattr(device, "missing", lambda: None)
+    monkeypatch.setattr(device, "notes", list)
     monkeypatch.setattr(device, "_capability", lambda number: 90)
     monkeypatch.setattr(device.Cuda, "limits", Limits(90, 132, 227 * 1024))
     monkeypatch.setattr(choice, "_device", choice._device.__wrapped__)

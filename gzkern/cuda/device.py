@@ -25,10 +25,12 @@ from .streams import CudaRing, capture
 _OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation, CUDA_ERROR_OUT_OF_MEMORY
 _NO_DEVICE = 100  # cudaErrorNoDevice
 _PIECE = 2**26  # bytes of an array that are copied to a GPU at once
+_WITHOUT_OPT_IN = 48 * 1024  # bytes of shared memory, static and dynamic, that a block may have by default
+_MOST_SHARED = 100  # CU_SHAREDMEM_CARVEOUT_MAX_SHARED, per cent
 
 
 def missing() -> str | None:
-    """What keeps the kernels from running on a GPU here, and what to do; None where one answers."""
+    """Say why the kernels cannot run on GPU 0 and what to do about it, or None where they can."""
     driver = driver_version()
     if driver is None:
         return 'no NVIDIA driver is loaded; with an NVIDIA GPU, install its driver and pip install "gzkern[cuda13]"'
@@ -37,18 +39,16 @@ def missing() -> str | None:
         return f"the NVIDIA driver is for CUDA {_dotted(driver)}; install one for CUDA 12 or newer, and {install}"
     try:
         import cupy
-    except ImportError as error:
-        if error.name == "cupy":
-            return f"CuPy is not installed; {install}"
-        return f"CuPy cannot be imported ({_first_line(error)}); {install}"
+    except Exception as error:  # see nvrtc.missing
+        return _not_imported(error, install)
     runtime = cupy.cuda.runtime
     made_for = runtime.runtimeGetVersion() // 1000
     if made_for > driver[0]:
         return _too_new(f"CuPy is made for CUDA {made_for}", driver, f"cupy-cuda{made_for}x nvidia-cuda-nvrtc")
-    try:
-        compiler = nvrtc.version()
-    except (ImportError, RuntimeError) as error:
-        return f"NVRTC cannot be loaded ({_first_line(error)}); {install}"
+    reason = nvrtc.missing()
+    if reason:
+        return f"NVRTC cannot be loaded ({reason}); {install}"
+    compiler = nvrtc.version()
     if compiler[0] > driver[0]:
         return _too_new(f"NVRTC is that of CUDA {_dotted(compiler)}", driver, "nvidia-cuda-nvrtc")
     try:
@@ -58,11 +58,34 @@ def missing() -> str | None:
             return f"the GPU does not answer ({_first_line(error)}); see what nvidia-smi says of it"
         count = 0
     if count == 0:
-        return "the NVIDIA driver finds no GPU; see what nvidia-smi lists, and whether CUDA_VISIBLE_DEVICES hides it"
-    capability = _capability(0)
-    if capability < nvrtc.OLDEST:
-        return f"the GPU has compute capability {capability / 10}; the kernels need {nvrtc.OLDEST / 10} or newer"
+        return _no_gpu()
+    capabilities = [_capability(number) for number in range(count)]
+    if capabilities[0] < nvrtc.OLDEST:
+        return _too_old(capabilities)
+    if nvrtc.architecture(capabilities[0]).startswith("compute") and compiler > driver:
+        return (
+            f"{_unknown(capabilities[0])}, and the driver for CUDA {_dotted(driver)} cannot translate what a newer "
+            "NVRTC compiles; update the driver"
+        )
     return None
+
+
+def notes() -> list[str]:
+    """Say what a user should know of a GPU that :func:`missing` finds nothing wrong with, a sentence each."""
+    import cupy
+
+    found = []
+    count, capability = cupy.cuda.runtime.getDeviceCount(), _capability(0)
+    if count > 1:
+        name = cupy.cuda.runtime.getDeviceProperties(0)["name"].decode()
+        found.append(f"GPU 0 of {count} is used, {name}; CUDA_VISIBLE_DEVICES=N chooses GPU N")
+    architecture = nvrtc.architecture(capability)
+    if architecture.startswith("compute"):
+        found.append(
+            f"{_unknown(capability)}: kernels are compiled for {architecture}, and translated by the driver; "
+            f"pip install --upgrade {_nvrtc_package()}"
+        )
+    return found
 
 
 def require() -> None:
@@ -291,15 +314,15 @@ class Cuda:
         if kernel not in code.kernels:
             raise GzkernError(f"{code.name}: no kernel {kernel!r}; it has {', '.join(code.kernels)}")
         handle = module.get_function(kernel)
-        most_shared = driver.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-        allowed = driver.funcGetAttribute(most_shared, handle.ptr)
+        static = driver.funcGetAttribute(driver.CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES, handle.ptr)
+        prepared = 0  # bytes of dynamic shared memory
 
         def function(grid: tuple[int, ...], block: tuple[int, ...], args: Sequence[Any], shared_mem: int = 0) -> None:
-            nonlocal allowed
+            nonlocal prepared
             with self._reporting(kernel):
-                if shared_mem > allowed:
-                    driver.funcSetAttribute(handle.ptr, most_shared, shared_mem)
-                    allowed = shared_mem
+                if shared_mem > prepared:
+                    _prepare_shared_memory(handle, static, shared_mem)
+                    prepared = shared_mem
                 handle(grid, block, args, shared_mem)
 
         return function
@@ -336,6 +359,19 @@ class Cuda:
         return OutOfMemory(f"GPU {self._number}: {what} does not fit: {sizes} ({_first_line(error)})")
 
 
+def _prepare_shared_memory(handle: Any, static: int, dynamic: int) -> None:
+    """Set the attributes that a kernel needs before it is launched with so many bytes of shared memory a block.
+
+    The carveout is what a multiprocessor takes for shared memory from the memory that it shares with L1. These kernels
+    copy past L1, so they prefer all of it: with less, fewer of their blocks are resident.
+    """
+    from cupy.cuda import driver
+
+    driver.funcSetAttribute(handle.ptr, driver.CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT, _MOST_SHARED)
+    if static + dynamic > _WITHOUT_OPT_IN:
+        driver.funcSetAttribute(handle.ptr, driver.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, dynamic)
+
+
 def _attribute(name: str, number: int) -> int:
     """A cudaDeviceAttr of a GPU, by what follows that prefix."""
     from cupy.cuda import runtime
@@ -348,6 +384,38 @@ def _capability(number: int) -> int:
     import cupy
 
     return int(cupy.cuda.Device(number).compute_capability)
+
+
+def _not_imported(error: Exception, install: str) -> str:
+    if isinstance(error, ImportError) and error.name == "cupy":
+        return f"CuPy is not installed; {install}"
+    remedy = "set CUPY_CACHE_DIR to a folder that can be written to" if isinstance(error, OSError) else install
+    return f"CuPy cannot be imported ({_first_line(error)}); {remedy}"
+
+
+def _no_gpu() -> str:
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return "the NVIDIA driver finds no GPU; see what nvidia-smi lists"
+    return f"CUDA_VISIBLE_DEVICES={visible!r} hides every GPU; unset it, or name one that nvidia-smi lists"
+
+
+def _too_old(capabilities: Sequence[int]) -> str:
+    """Say that GPU 0 is too old, and which other GPU is not."""
+    needed = f"compute capability {capabilities[0] / 10}; the kernels need {nvrtc.OLDEST / 10} or newer"
+    fitting = [number for number, capability in enumerate(capabilities) if capability >= nvrtc.OLDEST]
+    if not fitting:
+        return f"the GPU has {needed}"
+    return f"GPU 0 of {len(capabilities)} has {needed}; set CUDA_VISIBLE_DEVICES so that GPU {fitting[0]} is the first"
+
+
+def _unknown(capability: int) -> str:
+    return f"NVRTC {_dotted(nvrtc.version())} does not know the GPU's compute capability {capability / 10}"
+
+
+def _nvrtc_package() -> str:
+    """Name the package of NVRTC for this driver."""
+    return "nvidia-cuda-nvrtc-cu12" if extra() == "cuda12" else "nvidia-cuda-nvrtc"
 
 
 def _too_new(what: str, driver: tuple[int, int], packages: str) -> str:

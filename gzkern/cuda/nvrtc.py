@@ -38,6 +38,19 @@ def version() -> tuple[int, int]:
     return major, minor
 
 
+def missing() -> str | None:
+    """Say why nothing can be compiled here, or None where NVRTC answers.
+
+    CuPy raises more than ImportError where it is installed and unusable: OSError in a home that cannot be written to,
+    ValueError or AttributeError beside a NumPy of another binary interface, RuntimeError without the library.
+    """
+    try:
+        version()
+    except Exception as error:
+        return str(error).strip().partition("\n")[0]
+    return None
+
+
 def architecture(capability: int) -> str:
     """The architecture to compile for, of a GPU with this compute capability times ten.
 
