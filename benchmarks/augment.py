@@ -32,8 +32,9 @@ from gzkern.data.catalogue import list_images
 from gzkern.data.encoded import EncodedImages
 from gzkern.data.images import decode
 from gzkern.data.loading import stamp_of
-from gzkern.device import MOST_WORKERS, cores
+from gzkern.device import MOST_WORKERS
 from gzkern.errors import InputError
+from gzkern.processes import cores
 
 _MOST_FILES = 512  # of a folder that are looked at
 _IMAGES = 1_500  # that are warped in turn: 0.8 GB, more than any cache holds

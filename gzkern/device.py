@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from .errors import InputError
+from .processes import cores
 
 MOST_WORKERS = 256
 """More threads or processes than any machine has use for are a slip of the finger."""
@@ -163,8 +164,3 @@ def set_threads(device: Device, count: int | None) -> int:
         backend.threads = count or backend.threads
         return backend.threads
     return count or limit
-
-
-def cores() -> int:
-    """Of this machine, as far as this process may use them."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

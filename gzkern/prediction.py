@@ -28,10 +28,11 @@ from .data.dataset import open_dataset
 from .data.images import decode
 from .data.pack import is_pack
 from .data.recentring import recentring_of, recentring_of_image
-from .device import MOST_WORKERS, Device, cores
+from .device import MOST_WORKERS, Device
 from .errors import ImageError, InputError
 from .files import write_atomically
 from .models.network import Network
+from .processes import cores
 from .run import BATCH, Run
 
 _Item = TypeVar("_Item")

@@ -33,7 +33,7 @@ from .data.loading import describe_skipped
 from .data.recentring import recentring_of
 from .data.sampling import chunk_length, example_images
 from .decision_tree import load_tree, locate_tree
-from .device import MOST_WORKERS, Device, cores, select, set_threads
+from .device import MOST_WORKERS, Device, select, set_threads
 from .errors import GzkernError, InputError, OutOfMemory
 from .evaluation import rmse
 from .feeding import CropFeed, ImageFeed
@@ -43,6 +43,7 @@ from .models.network import build_network
 from .nn.optimiser import Nesterov
 from .nn.schedule import learning_rate
 from .prediction import predict_rows
+from .processes import cores
 from .run import Run
 from .steps import EagerSteps, RecordedSteps, Steps
 

@@ -34,7 +34,19 @@ LAYERS = [
     ("autograd",),
     ("device",),
     ("cpu", "cuda", "emulator"),
-    ("compiling", "mask", "update", "bfloat16", "decision_tree", "config", "shapes", "check", "cache", "files"),
+    (
+        "compiling",
+        "mask",
+        "update",
+        "bfloat16",
+        "decision_tree",
+        "config",
+        "shapes",
+        "check",
+        "cache",
+        "files",
+        "processes",
+    ),
     ("errors",),
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from child_processes import children
 from data_files import SIDE, TREE, kaggle_folder, real_sample
 
 from gzkern.augment.geometry import crop_matrices
@@ -274,24 +275,6 @@ class Failing:
         if self.bad in rows:
             raise GzkernError(f"{self.bad}.jpg: is gone")
         return self.images[rows]
-
-
-def children():
-    """The child processes that still run, or wait to be waited for.
-
-    The parent of each process is asked for: the list of children that /proc has for each thread vanishes with the
-    thread, also between its listing and its reading.
-    """
-    return {int(folder.name) for folder in Path("/proc").glob("[0-9]*") if parent(folder) == os.getpid()}
-
-
-def parent(folder):
-    """The parent of a process, from its folder in /proc; None where the process has ended meanwhile."""
-    try:
-        status = (folder / "stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    return int(status.rpartition(")")[2].split()[1])  # behind the name, which may hold anything
 
 
 def test_what_fails_in_a_worker_names_the_image(images):

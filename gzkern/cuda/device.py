@@ -6,7 +6,6 @@ import ctypes
 import math
 import os
 import re
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import GzkernError, InputError, OutOfMemory
+from ..processes import Workers, cores
 from . import nvrtc, source
 from .launch import Limits, Ring, Unit
 from .streams import CudaRing, capture
@@ -291,21 +291,21 @@ class Cuda:
             return CudaRing(slots, blocks, arrays, self._reporting)
 
     def compile_all(self, units: Iterable[Unit]) -> dict[Unit, float]:
-        """Compile what the cache does not have, one a core at a time; the seconds that each took.
+        """Compile what the cache on disk lacks, in a process a core; return the seconds that each unit took.
+
+        NVRTC holds a lock of its process while it compiles, so threads would wait for each other.
 
         Raises:
             GzkernError: one does not compile.
         """
         architecture = nvrtc.architecture(_capability(self._number))
-
-        def compile_one(unit: Unit) -> float:
-            begin = time.perf_counter()
-            nvrtc.image(source.load(*unit), architecture)
-            return time.perf_counter() - begin
-
         units = list(units)
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            return dict(zip(units, pool.map(compile_one, units), strict=True))
+        most = max(1, min(cores(), len(units)))
+        longest_first = sorted(units, key=lambda unit: not unit[1])  # tiles are compiled fully unrolled
+        with Workers(nvrtc.compile_unit, most) as workers, ThreadPoolExecutor(most) as threads:
+            found = threads.map(lambda unit: workers.ask(*unit, architecture), longest_first)
+            seconds = dict(zip(longest_first, found, strict=True))
+        return {unit: seconds[unit] for unit in units}
 
     def _load(self, file: str | Path, kernel: str, tile: tuple[int, ...]) -> Callable[..., None]:
         from cupy.cuda import driver

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from .. import cache
 from ..errors import GzkernError
-from .source import Source
+from .source import Source, load
 
 OLDEST = 80
 """The first compute capability, times ten, with the asynchronous copies that the kernels use."""
@@ -79,6 +80,17 @@ def image(source: Source, architecture: str) -> bytes:
     key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
     path = cache.folder("cuda") / f"{Path(source.name).stem}-{architecture}-{key}.bin"
     return cache.keep(path, lambda: compile_source(source, architecture).code)
+
+
+def compile_unit(file: str | Path, tile: tuple[int, ...], architecture: str) -> float:
+    """Compile a file with a tile into the cache on disk, unless it is there; return the seconds that it took.
+
+    Raises:
+        GzkernError: the source does not compile; with the compiler's lines.
+    """
+    begin = time.perf_counter()
+    image(load(file, tile), architecture)
+    return time.perf_counter() - begin
 
 
 def compile_source(source: Source, architecture: str) -> Program:

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from ..device import cores
 from ..errors import ImageError, InputError
+from ..processes import cores
 from .ahead import work_ahead
 from .catalogue import list_images
 from .images import SUFFIXES, decode, image_id

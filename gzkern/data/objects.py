@@ -8,21 +8,16 @@ with a contrast of 0.005, cleaned. DETECT_THRESH, in standard deviations of the 
 from __future__ import annotations
 
 import math
-import os
-import pickle
-import subprocess
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
-from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from ..device import MOST_WORKERS, cores
+from ..device import MOST_WORKERS
 from ..errors import GzkernError, InputError
+from ..processes import WorkerDied, Workers, cores
 
 COLUMNS = ("x", "y", "a", "b", "theta", "petro")
 """What is known of an object: its barycentre in pixels counted from 0 (x = column, y = row, down), its semi-axes in
@@ -91,30 +86,24 @@ def find_objects(
     workers = min(workers, len(parts))
     threshold = _threshold(threshold_set)
     objects = np.empty((count, len(COLUMNS)))
-    idle: SimpleQueue[subprocess.Popen[bytes]] = SimpleQueue()
 
     def find(part: range) -> None:
         green = np.ascontiguousarray(images[np.arange(part.start, part.stop)][..., 1])
-        worker = idle.get()
         try:
-            found = _ask(worker, (green, threshold))
-        except (OSError, EOFError, pickle.UnpicklingError):
+            found = processes.ask(green, threshold)
+        except WorkerDied:
             names = [ids[row] if ids else str(row) for row in (part[0], part[-1])]
             raise GzkernError(
                 f"a process that looked for objects in images {' to '.join(names)} has died; "
                 "take fewer --workers if memory is short"
             ) from None
-        finally:
-            idle.put(worker)
         if isinstance(found, _Failure):
             row = part[found.image]
             raise GzkernError(f"image {ids[row] if ids else row}: looking for objects failed ({found.reason})")
         objects[part.start : part.stop] = found
 
     bar = tqdm(desc=f"finding objects ({threshold_set})", total=count, unit="image", disable=not progress)
-    with bar, ThreadPoolExecutor(max(workers, 1)) as pool, _processes(workers) as processes:
-        for worker in processes:
-            idle.put(worker)
+    with bar, ThreadPoolExecutor(max(workers, 1)) as pool, Workers(_find_all, workers) as processes:
         try:
             for part, _ in zip(parts, pool.map(find, parts), strict=True):
                 bar.update(len(part))
@@ -216,61 +205,15 @@ def _within(centre: float, reach: float, size: int) -> tuple[slice, np.ndarray]:
     return pixels, np.arange(pixels.start, pixels.stop) - centre
 
 
-# Worker processes. They are programs of their own, not children of multiprocessing, which would run the user's script
-# again in each; they end when their input does, so that none outlives this process, however that ends.
-
-
 class _Failure:
-    """What a worker answers where it could not search one of the images, number ``image`` of those it was sent."""
+    """Why no object of an image could be found: its number among those that a worker was sent, and the reason."""
 
     def __init__(self, image: int, reason: str):
         self.image, self.reason = image, reason
 
 
-@contextmanager
-def _processes(count: int) -> Iterator[list[subprocess.Popen[bytes]]]:
-    command = [sys.executable, "-P", "-c", f"from {__name__} import serve; serve()"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    processes: list[subprocess.Popen[bytes]] = []
-    with ExitStack() as pipes:
-        try:
-            for _ in range(count):
-                # In a group of its own: an interrupt is for this process, which ends the others.
-                process = subprocess.Popen(
-                    command,
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    bufsize=0,
-                    env=environment,
-                    process_group=0,
-                )
-                pipes.enter_context(process)
-                processes.append(process)
-            yield processes
-        finally:
-            for process in processes:
-                process.kill()
-
-
-def _ask(worker: subprocess.Popen[bytes], question: Any) -> Any:
-    assert worker.stdin
-    assert worker.stdout
-    pickle.dump(question, worker.stdin, pickle.HIGHEST_PROTOCOL)
-    return pickle.load(worker.stdout)
-
-
-def serve() -> None:
-    """Answer (planes, threshold) on standard input, (n, H, W) uint8 and a float, with (n, 6) float64 or a failure."""
-    while True:
-        try:
-            planes, threshold = pickle.load(sys.stdin.buffer)
-            pickle.dump(_find_all(planes, threshold), sys.stdout.buffer, pickle.HIGHEST_PROTOCOL)
-            sys.stdout.buffer.flush()
-        except (EOFError, OSError, pickle.UnpicklingError):  # who asked is gone, perhaps in mid-sentence
-            os._exit(0)  # without another try to write what nobody reads
-
-
 def _find_all(planes: np.ndarray, threshold: float) -> np.ndarray | _Failure:
+    """Search planes (n, H, W) uint8 in a worker: (n, 6) float64, or the first failure."""
     found = np.empty((len(planes), len(COLUMNS)))
     for number, green in enumerate(planes):
         try:

@@ -21,6 +21,7 @@ import numpy as np
 from ..cuda import source
 from ..cuda.launch import ALIGNMENT, Geometry, Kernel, Limits, Unit
 from ..errors import GzkernError
+from ..processes import cores
 from . import compiler, sanitizers
 from .library import Array, CompiledKernel, Launch, Library
 from .trace import LaunchTrace, read, spread
@@ -56,7 +57,7 @@ class Emulator:
     limits = LIMITS
 
     def __init__(self) -> None:
-        self.threads = _cores()  # that share out the blocks of a launch
+        self.threads = cores()  # that share out the blocks of a launch
         self._settings = Settings()
         self._functions: dict[tuple[str | Path, str, tuple[int, ...], str], Callable[..., None]] = {}
         self._libraries: dict[tuple[str | Path, tuple[int, ...], str], Library] = {}
@@ -182,7 +183,7 @@ class Emulator:
             return time.perf_counter() - begin
 
         units = list(units)
-        with ThreadPoolExecutor(_cores()) as pool:
+        with ThreadPoolExecutor(cores()) as pool:
             return dict(zip(units, pool.map(compile_one, units), strict=True))
 
     def _library(self, file: str | Path, tile: tuple[int, ...], mode: str) -> Library:
@@ -273,7 +274,3 @@ class _Memory:
 def _memory(workers: int, size: int, alignment: int) -> _Memory:
     """What so many workers run blocks in: lent to one launch after the other, whatever its file."""
     return _Memory(workers * size, alignment)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
