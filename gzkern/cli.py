@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 DONE, FAILED = 0, 1
 
+_PREDICTION_PRECISIONS = (*PRECISIONS, "bf16")
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 1 failed or some inputs skipped, 2 bad input."""
@@ -179,6 +181,8 @@ def _memory(options: argparse.Namespace) -> int:
 
 
 def _warmup(options: argparse.Namespace) -> int:
+    from itertools import chain, product
+
     from .chosen import compiled
     from .config import load_config
     from .cuda import source
@@ -193,7 +197,10 @@ def _warmup(options: argparse.Namespace) -> int:
     if name == "cuda":
         from .cuda.device import backend as cuda
 
-        units += compiled(cuda().limits, load_config("paper").train.batch, "fp32")
+        limits = cuda().limits
+        batches = options.batch or [load_config("paper").train.batch]
+        tiles = (compiled(limits, *each) for each in product(batches, options.precision or ["fp32"]))
+        units += dict.fromkeys(chain.from_iterable(tiles))
         compile_all = cuda().compile_all
     else:  # where the published network is too slow for anyone to ask for it
         from .emulator import backend
@@ -327,7 +334,7 @@ def _add_evaluate(commands: _Commands) -> None:
     sub.add_argument("run", metavar="RUN", help="a run directory")
     sub.add_argument("--data", required=True, metavar="DIR", help="a pack, or a folder in the Kaggle layout")
     sub.add_argument("--split", choices=("validation", "train", "all"), help="score this part in place of the default")
-    _add_compute(sub, (*PRECISIONS, "bf16"), "that of the training, fp32 on the CPU")
+    _add_compute(sub, _PREDICTION_PRECISIONS, "that of the training, fp32 on the CPU")
 
 
 def _add_predict(commands: _Commands) -> None:
@@ -349,7 +356,7 @@ def _add_predict(commands: _Commands) -> None:
     sub.add_argument("--out", required=True, metavar="FILE", help="FILE.csv or FILE.parquet")
     _add_workers(sub, "threads that decode (default: auto, one a core)")
     sub.add_argument("--overwrite", action="store_true", help="replace FILE")
-    _add_compute(sub, (*PRECISIONS, "bf16"), "that of the training, fp32 on the CPU")
+    _add_compute(sub, _PREDICTION_PRECISIONS, "that of the training, fp32 on the CPU")
 
 
 def _add_pack(commands: _Commands) -> None:
@@ -438,10 +445,29 @@ def _add_warmup(commands: _Commands) -> None:
         "warmup",
         _warmup,
         "Compile all kernels, so that the first run need not.",
-        "On a GPU also those of the published network's layers, which are compiled for their sizes.\n"
+        "On a GPU also those of the published network's layers, which are compiled for their sizes and a precision.\n"
         "What is compiled is kept in the cache that gzkern info names. Device cpu has no kernels.",
     )
     _add_device(sub)
+    text = f"some of {', '.join(_PREDICTION_PRECISIONS)} with commas, or all (default: fp32)"
+    sub.add_argument("--precision", type=_precisions, metavar="P[,P…]|all", help=text)
+    sub.add_argument(
+        "--batch", type=_batches, metavar="B[,B…]", help="images of a step, some with commas (default: 16)"
+    )
+
+
+def _precisions(text: str) -> list[str]:
+    found = list(_PREDICTION_PRECISIONS) if text == "all" else text.split(",")
+    if not set(found) <= set(_PREDICTION_PRECISIONS):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected all or some of {','.join(_PREDICTION_PRECISIONS)}")
+    return found
+
+
+def _batches(text: str) -> list[int]:
+    found = text.split(",")
+    if not all(part.isdecimal() and int(part) > 0 for part in found):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected numbers of images, from 1 on, with commas")
+    return [int(part) for part in found]
 
 
 def _add_compute(sub: argparse.ArgumentParser, precisions: Sequence[str], default: str) -> None:

@@ -121,6 +121,29 @@ def test_warmup_of_a_gpu(monkeypatch, capsys, tmp_path):
     assert len(list((tmp_path / "cuda").glob("*-sm_90a-*.bin"))) == 3
 
 
+@pytest.mark.parametrize(
+    "arguments", [["--precision", "fp33"], ["--precision", ""], ["--batch", "16,"], ["--batch", "0"]]
+)
+def test_warmup_refuses(arguments, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["warmup", *arguments])
+    assert "expected" in capsys.readouterr().err
+
+
+def test_warmup_of_several_precisions_and_batches(monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(device, "missing", lambda: None)
+    monkeypatch.setattr(device, "notes", list)
+    monkeypatch.setattr(device.Cuda, "limits", Limits(90, 132, 227 * 1024))
+    monkeypatch.setattr(device.Cuda, "compile_all", lambda self, units: asked.extend(units) or {})
+    monkeypatch.setattr(choice, "_device", choice._device.__wrapped__)
+    assert main(["warmup", "--device", "cuda", "--precision", "all", "--batch", "16,256"]) == 0
+    assert len(set(asked)) == len(asked)
+    for precision in ("fp32", "tf32", "fp32x3", "bf16"):
+        for batch in (16, 256):
+            assert set(chosen_of(Limits(90, 132, 227 * 1024), batch, precision)) <= set(asked)
+
+
 def test_what_the_network_needs_compiled():
     limits = Limits(90, 132, 227 * 1024)
     units = chosen_of(limits, 16, "fp32")

@@ -38,9 +38,9 @@ def test_threads_ask_at_once_and_each_gets_its_answer():
 
 def test_an_error_of_the_function_reaches_who_asked():
     with Workers(fail, 1) as workers:
-        with pytest.raises(InputError, match="^a sentence$"):
+        with pytest.raises(InputError, match=r"^a sentence$"):
             workers.ask("ours")
-        with pytest.raises(GzkernError, match="^Local: of a class that nobody else knows$"):
+        with pytest.raises(GzkernError, match=r"^Local: of a class that nobody else knows$"):
             workers.ask("unpicklable")
         for _ in range(2):  # and a thread that asks later does not wait for ever
             with pytest.raises(WorkerDied):
