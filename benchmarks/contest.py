@@ -71,14 +71,14 @@ def ring(name: str, samples: int, minutes: float | None = None) -> Ring:
         return Ring(name, None, str(error), None, samples, peaks_of({}), deadline=deadline)
     facts = device.describe()
     if name == "cpu":
-        return Ring(name, device, None, CpuStopwatch(), samples, peaks_of({}), facts, deadline)
+        return Ring(name, device, None, CpuStopwatch() if samples else None, samples, peaks_of({}), facts, deadline)
     if name == "emulated":
         return Ring(name, device, None, None, samples, peaks_of({}), facts, deadline)
     from gzkern.cuda.device import backend, describe
 
     gpu = describe(0)
     peaks = peaks_of(gpu)
-    stopwatch = CudaStopwatch(backend(), peaks.l2_bytes)
+    stopwatch = CudaStopwatch(backend(), peaks.l2_bytes) if samples else None
     return Ring(name, device, None, stopwatch, samples, peaks, {**gpu, **facts}, deadline)
 
 

@@ -21,7 +21,9 @@ def add_common(parser: argparse.ArgumentParser, baselines: str) -> None:
     names = chosen("baseline", OPPONENTS)
     text = f"of {', '.join(OPPONENTS)}; '' for none (default: {baselines})"
     parser.add_argument("--baseline", type=names, default=names(baselines), help=text)
-    parser.add_argument("--samples", type=positive, default=100, help="of every contender (default: 100)")
+    parser.add_argument(
+        "--samples", type=samples, default=100, help="of every contender; 0 verifies alone (default: 100)"
+    )
     parser.add_argument("--minutes", type=minutes, help="begin nothing new after so many; the rest is listed")
     parser.add_argument("--json", metavar="FILE", type=file, help="write the rows")
 
@@ -57,6 +59,11 @@ def positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number from 1")
     return int(text)
+
+
+def samples(text: str) -> int:
+    """A number of samples; 0 times nothing."""
+    return 0 if text == "0" else positive(text)
 
 
 def minutes(text: str) -> float:

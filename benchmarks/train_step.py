@@ -1,7 +1,7 @@
 """The training step and prediction of the whole network, against PyTorch.
 
 python -m benchmarks.train_step --device cpu --baseline torch --json benchmarks/results/train_step_cpu.json
-python -m benchmarks.train_step --device cuda --baseline torch --json benchmarks/results/train_step_cuda.json
+python -m benchmarks.train_step --device cuda --baseline torch,torch.compile --json FILE
 
 A row is one engine's training step or prediction of one batch in one precision; bf16 only predicts. Crops and targets
 lie on the device. PyTorch computes in the same precision, in all forms that its users know to be fast; where an engine
@@ -44,18 +44,23 @@ SUBMISSION = 17 * 60 * 79_975
 
 _LAST: dict[str, Any] = {"channels_last": True}
 _GRAPH: dict[str, Any] = {"captured": True}
-_FORMS: dict[str, dict[str, dict[str, Any]]] = {
-    "cpu": {"torch": {}, "torch channels-last": _LAST},
-    "cuda": {
-        "torch": {},
-        "torch channels-last": _LAST,
-        "torch compiled": {"compiled": "max-autotune"},
-        "torch graph": _GRAPH,
-        "torch channels-last graph": _LAST | _GRAPH,
+_EAGER = {"torch": {}, "torch channels-last": _LAST}
+_FORMS: dict[str, dict[str, dict[str, dict[str, Any]]]] = {
+    "torch": {
+        "cpu": _EAGER,
+        "cuda": {**_EAGER, "torch graph": _GRAPH, "torch channels-last graph": _LAST | _GRAPH},
+        "emulated": {},
     },
-    "emulated": {},
+    "torch.compile": {
+        "cpu": {},
+        "cuda": {
+            "torch compiled": {"compiled": "reduce-overhead"},
+            "torch max-autotune": {"compiled": "max-autotune"},
+        },
+        "emulated": {},
+    },
 }
-"""Of PyTorch, by device and name."""
+"""Forms of PyTorch by baseline, device and name; "reduce-overhead" compiles and captures CUDA graphs."""
 
 _TRAINED = {"cpu": [16], "cuda": [16, 256], "emulated": [2]}
 _PREDICTED = [960, 16, 64, 1]  # on a GPU, most telling first; 960 are 16 images with 60 views each
@@ -144,8 +149,10 @@ def contenders(setting: Setting, bench: Bench) -> dict[str, tuple[Build, Job]]:
     if bench.device == "cuda" and setting.precision != "bf16":
         found["gzkern eager"] = partial(Gzkern, recorded=False), job
         found["gzkern side stream"] = partial(Gzkern, side_stream=True), job
+    for baseline in bench.baselines:
+        forms = _FORMS[baseline][bench.device]
+        found |= {name: (partial(torch_engine, **form), job) for name, form in forms.items()}
     if "torch" in bench.baselines:
-        found |= {name: (partial(torch_engine, **form), job) for name, form in _FORMS[bench.device].items()}
         if bench.device == "cpu":
             found["torch channels-last bf16"] = partial(torch_engine, **_LAST), replace(job, precision="bf16")
         elif setting.precision == "bf16":
@@ -156,7 +163,7 @@ def contenders(setting: Setting, bench: Bench) -> dict[str, tuple[Build, Job]]:
 def measure(setting: Setting, bench: Bench) -> dict[tuple[str, str], Measured]:
     """What was measured, by pass and engine."""
     found = take_turns(contenders(setting, bench), setting.passes, bench.repeats, exact_answers(bench.config))
-    if STEP in setting.passes and "torch" in bench.baselines:
+    if STEP in setting.passes and bench.baselines:
         ours = found[STEP, "gzkern"]
         try:
             ours.verified = gradients_verdict(bench.config, bench.device, setting.precision)
@@ -283,7 +290,9 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--predict-batch", dest="predicted", type=batches, help=text)
     parser.add_argument("--threads", type=positive, default=len(os.sched_getaffinity(0)), help="of the CPU")
     parser.add_argument("--repeats", type=positive, default=15, help="samples of an engine (default: %(default)s)")
-    parser.add_argument("--baseline", type=chosen("baseline", ("torch",)), default=[], help="torch, or nothing")
+    parser.add_argument(
+        "--baseline", type=chosen("baseline", _FORMS), default=[], help="torch,torch.compile, or some, or none"
+    )
     parser.add_argument("--minutes", type=minutes, default=float("inf"), help="begin nothing new after so many")
     parser.add_argument("--json", metavar="FILE", type=file, help="write the rows")
     options = parser.parse_args(arguments)

@@ -1,7 +1,7 @@
 """The README's tables of training and prediction on a GPU against PyTorch, from what benchmarks.train_step wrote.
 
-python -m benchmarks.train_step --device cuda --baseline torch --json benchmarks/results/train_step_cuda.json
-python -m benchmarks.train_table      writes the tables into README.md, between their marks
+python -m benchmarks.train_step --device cuda --baseline torch,torch.compile --json FILE    on a machine with a GPU
+python -m benchmarks.train_table      writes the tables into README.md from benchmarks/results/train_step_cuda.json
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from benchmarks.report import rewrite
 
 ROOT = Path(__file__).parents[1]
 RESULT = Path("benchmarks", "results", "train_step_cuda.json")
-COMMAND = f"python -m benchmarks.train_step --device cuda --baseline torch --json {RESULT}"
+COMMAND = f"python -m benchmarks.train_step --device cuda --baseline torch,torch.compile --json {RESULT}"
 BEGIN, END = "<!-- train table -->", "<!-- end of train table -->"
 
 _TABLES = {
@@ -29,7 +29,7 @@ _TABLES = {
 _FORMS = {
     "eager": ("torch",),
     "channels-last": ("torch channels-last",),
-    "compiled": ("torch compiled",),
+    "compiled": ("torch compiled", "torch max-autotune"),
     "CUDA graph": ("torch graph", "torch channels-last graph", "torch bf16 weights graph"),
 }
 """Engines of PyTorch by column, which has the fastest."""
