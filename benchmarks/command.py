@@ -5,14 +5,20 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
 from gzkern.errors import GzkernError, InputError
 
 
+def module_name(program: Path) -> str:
+    """Name the module of a command, ``benchmarks.<name>``: a file, or a package's ``__main__``."""
+    return f"benchmarks.{program.parent.name if program.stem == '__main__' else program.stem}"
+
+
 def call(main: Callable[[], int]) -> NoReturn:
     """Run a command: 2 for bad input, 130 after Ctrl-C, 1 where something fails that is no bug."""
-    name = f"benchmarks.{os.path.splitext(os.path.basename(sys.argv[0]))[0]}"
+    name = module_name(Path(sys.argv[0]))
     try:
         code = main()
         sys.stdout.flush()

@@ -1,8 +1,7 @@
 """The README's table of kernels and their proofs, from what the tests recorded.
 
 make test-all                     records benchmarks/results/kernels_emulated.json
-python -m benchmarks.gpu_check    records kernels.json and gpu_check.json in its folder; keep them in
-                                  benchmarks/results, the first as kernels_cuda.json
+python -m benchmarks.gpu_check    on a GPU; with --unpack it writes kernels_cuda.json and gpu_check.json
 python -m benchmarks.kernel_table writes the table into README.md, between its marks
 """
 
@@ -98,7 +97,7 @@ def _provenance(emulated: dict[str, Any], cuda: dict[str, Any] | None) -> str:
         sanitizers = ", ".join(f"{tool} {status}" for tool, status in ran.items()) or "not run"
         where += f" cuda: {cuda['gpu']}, driver {cuda['driver']}, {cuda['date'][:10]}; compute-sanitizer: {sanitizers}."
         return where
-    return f"{where} cuda: not run yet; `python -m benchmarks.gpu_check --out DIR --minutes 30` runs it."
+    return f"{where} cuda: not run yet; `python -m benchmarks.gpu_check --out DIR` runs it."
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from benchmarks.command import module_name
 from gzkern import environment
 from gzkern.files import write_atomically
 
@@ -52,7 +53,7 @@ def rewrite(path: Path, begin: str, end: str, text: str) -> None:
 def machine() -> dict[str, Any]:
     """When, where and by which command something is measured."""
     program = Path(sys.argv[0])
-    module = f"benchmarks.{program.stem}" if program.parent.name == "benchmarks" else "pytest"
+    module = module_name(program) if "benchmarks" in program.parts[-3:-1] else "pytest"
     return {
         "command": shlex.join(["python", "-m", module, *sys.argv[1:]]),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),

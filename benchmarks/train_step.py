@@ -148,7 +148,8 @@ def contenders(setting: Setting, bench: Bench) -> dict[str, tuple[Build, Job]]:
     found: dict[str, tuple[Build, Job]] = {"gzkern": (Gzkern, job)}
     if bench.device == "cuda" and setting.precision != "bf16":
         found["gzkern eager"] = partial(Gzkern, recorded=False), job
-        found["gzkern side stream"] = partial(Gzkern, side_stream=True), job
+        if STEP in setting.passes:
+            found["gzkern side stream"] = partial(Gzkern, side_stream=True), job
     for baseline in bench.baselines:
         forms = _FORMS[baseline][bench.device]
         found |= {name: (partial(torch_engine, **form), job) for name, form in forms.items()}
@@ -288,6 +289,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--batch", type=batches, help="images of a step, with commas (default: 16; on cuda 16,256)")
     text = "images of a prediction (default: those of a step; on cuda 960,16,64,1)"
     parser.add_argument("--predict-batch", dest="predicted", type=batches, help=text)
+    parser.add_argument("--predict-only", action="store_true", help="measure no training")
     parser.add_argument("--threads", type=positive, default=len(os.sched_getaffinity(0)), help="of the CPU")
     parser.add_argument("--repeats", type=positive, default=15, help="samples of an engine (default: %(default)s)")
     parser.add_argument(
@@ -300,6 +302,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     options.precision = options.precision or (list(PRECISIONS) if on_gpu else ["fp32"])
     options.batch = options.batch or _TRAINED[options.device]
     options.predicted = options.predicted or (_PREDICTED if on_gpu else options.batch)
+    options.batch = [] if options.predict_only else options.batch
     return options
 
 

@@ -5,18 +5,32 @@
 
 import os
 import signal
+import time
 from functools import cache
 from pathlib import Path
 
 import pytest
 
+_BEGUN = pytest.StashKey[float]()
+
 
 def pytest_addoption(parser):
     parser.addoption("--record", metavar="FILE", help="write what the kernel tests measured to a JSON file")
+    parser.addoption("--stop-after", metavar="SECONDS", type=float, help="skip the tests that begin later than that")
+
+
+def pytest_sessionstart(session):
+    session.config.stash[_BEGUN] = time.monotonic()
 
 
 def pytest_runtest_setup(item):
-    """Skip a test marked gxx, nvrtc or gpu where that is missing, unless this machine must have it."""
+    """Skip a test marked gxx, nvrtc or gpu where that is missing, unless this machine must have it.
+
+    Also skip every test that begins after --stop-after: then what ran before is recorded, and the session passes.
+    """
+    seconds = item.config.getoption("--stop-after")
+    if seconds is not None and time.monotonic() - item.config.stash[_BEGUN] > seconds:
+        pytest.skip(f"--stop-after {seconds:g}")
     for requirement, missing in (("gxx", missing_gxx), ("nvrtc", missing_nvrtc), ("gpu", missing_gpu)):
         if item.get_closest_marker(requirement) and (reason := missing()):
             if requirement in os.environ.get("GZKERN_REQUIRE", "").split(","):

@@ -1,0 +1,149 @@
+"""Everything that needs a real GPU, in one command that fits into ten minutes.
+
+python -m benchmarks.gpu_check --out DIR --minutes 9    check and measure; DIR/gpu_check.json has all of it
+python -m benchmarks.gpu_check --dry-run --minutes 9    print the plan with its PREDICTED clock; needs no GPU
+python -m benchmarks.gpu_check --unpack DIR             write the measurements to benchmarks/results/*_cuda.json
+
+Most telling first (docs/gpu_check.md). Each item is a process with a limit of its own: a hang, a crash or a missing
+library loses that item. gpu_check.json is rewritten after each, and the same command goes on with what is left.
+It needs Python, NumPy, CuPy, Pillow and pytest; items that need more are left out, and say so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from benchmarks.command import call
+from benchmarks.gpu_check.plan import Stage, stages
+from benchmarks.gpu_check.processes import ROOT, Processes
+from benchmarks.gpu_check.schedule import PASSED, Result, Simulation, carry_out
+from benchmarks.gpu_check.summary import summary
+from benchmarks.gpu_check.unpack import unpack
+from benchmarks.options import minutes
+from benchmarks.report import machine, print_table
+from gzkern.errors import InputError
+from gzkern.files import write_atomically
+
+NAME = "gpu_check.json"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run what is left of the check; 0 if all of it passed, 1 if not, 2 without a GPU."""
+    options = _parse(arguments)
+    if options.unpack:
+        unpack(_document(options.unpack / NAME), options.results)
+        return 0
+    plan = _chosen(stages(options.small), options.only)
+    if options.dry_run:
+        print_plan(plan, 60 * options.minutes)
+        return 0
+    from gzkern.cuda.device import require
+
+    require()
+    options.out.mkdir(parents=True, exist_ok=True)
+    results = check(plan, 60 * options.minutes, options.out)
+    print("\nLook at first:")
+    for sentence in summary(results):
+        print(f"- {sentence}")
+    print(f"\nwrote {options.out / NAME}; python -m benchmarks.gpu_check --unpack {options.out} takes it apart")
+    return 0 if all(each["status"] == PASSED for each in results) else 1
+
+
+def check(plan: tuple[Stage, ...], seconds: float, out: Path) -> list[Result]:
+    """Run the items that an earlier call on the same sources did not finish; write after each what is known."""
+    path = out / NAME
+    facts = {**machine(), "sources": _sources(), "minutes": seconds / 60}
+    found = {item.name: None for stage in plan for item in stage.items} | _earlier(path, facts["sources"])
+
+    def report(result: Result) -> None:
+        found[result["name"]] = result
+        known = [each for each in found.values() if each]
+        document = {**facts, "summary": summary(known), "items": known}
+        write_atomically(path, (json.dumps(document, indent=1) + "\n").encode())
+
+    with tempfile.TemporaryDirectory() as scratch:
+        runner = Processes(Path(scratch))
+        carry_out(plan, seconds, runner, [name for name, result in found.items() if result], report)
+    return [each for each in found.values() if each]
+
+
+def print_plan(plan: tuple[Stage, ...], seconds: float) -> None:
+    """Print when each item would begin and end by the seconds that it is PREDICTED to take."""
+    rows: list[dict[str, Any]] = []
+    carry_out(plan, seconds, Simulation(), (), rows.append)
+    for row in rows:
+        if "begin" in row:
+            row["end"] = row["begin"] + row["seconds"]
+    print_table(rows, ("stage", "name", "begin", "end", "limit", "status"))
+    print(f"PREDICTED, not measured: seconds on an H200 beside 16 cores, of {seconds:g}")
+
+
+def _chosen(plan: tuple[Stage, ...], names: list[str] | None) -> tuple[Stage, ...]:
+    """Those items of a plan that were asked for by name."""
+    if names is None:
+        return plan
+    unknown = set(names) - {item.name for stage in plan for item in stage.items}
+    if unknown:
+        every = ", ".join(item.name for stage in plan for item in stage.items)
+        raise InputError(f"--only {', '.join(sorted(unknown))}: expected some of {every}")
+    return tuple(
+        Stage(stage.name, stage.seconds, stage.together, tuple(item for item in stage.items if item.name in names))
+        for stage in plan
+    )
+
+
+def _sources() -> str:
+    """A digest of all that the items run."""
+    digest = hashlib.sha256()
+    for folder in ("gzkern", "kernels", "tests", "benchmarks"):
+        for file in sorted((ROOT / folder).rglob("*")):
+            if file.suffix in (".py", ".cu", ".cuh", ".hpp", ".toml", ".json") and "results" not in file.parts:
+                digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def _earlier(path: Path, sources: str) -> dict[str, Result]:
+    """The items that an earlier call brought to an end, by the same sources."""
+    if not path.exists():
+        return {}
+    document = _document(path)
+    if document.get("sources") != sources:
+        return {}
+    return {item["name"]: item for item in document["items"] if item["status"] in ("passed", "failed")}
+
+
+def _document(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        assert isinstance(document["items"], list)
+    except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
+        raise InputError(f"{path}: expected what benchmarks.gpu_check writes, got {error!r}") from None
+    return document
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.gpu_check", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--out", metavar="DIR", type=Path, help="results; the same DIR goes on")
+    what.add_argument("--dry-run", action="store_true", help="print the plan alone")
+    what.add_argument("--unpack", metavar="DIR", type=Path, help="take DIR/gpu_check.json apart")
+    parser.add_argument("--minutes", type=minutes, default=9.0, metavar="M", help="end after (default: %(default)g)")
+    parser.add_argument("--only", type=lambda text: text.split(","), metavar="NAMES", help="these items, with commas")
+    parser.add_argument("--small", action="store_true", help="a rehearsal: small sizes, for a slow device")
+    results = ROOT / "benchmarks" / "results"
+    parser.add_argument("--results", metavar="DIR", type=Path, default=results, help="where --unpack writes")
+    options = parser.parse_args(arguments)
+    if options.out and options.out.exists() and not options.out.is_dir():
+        parser.error(f"--out {options.out}: is a file; expected a directory")
+    return options
+
+
+if __name__ == "__main__":
+    call(main)
