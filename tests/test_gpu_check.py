@@ -52,7 +52,7 @@ def test_if_everything_hangs_each_stage_still_ends_in_time():
     results = simulate(**dict.fromkeys(NAMES, float("inf")))
     assert {result["status"] for result in results.values()} <= {"timed out", "no time left"}
     begins = {name: min(r["begin"] for r in results.values() if r["stage"] == name and "begin" in r) for name in STAGES}
-    assert begins == {"compile": 0, "correct": 60, "speed": 170, "rest": 335}
+    assert begins == {"compile": 0, "correct": 60, "speed": 175, "rest": 340}
     assert max(r["begin"] + r["seconds"] for r in results.values() if "begin" in r) <= NINE
 
 
@@ -288,6 +288,13 @@ def test_the_plan_is_printed_without_a_gpu(capsys):
     out = capsys.readouterr().out
     assert "PREDICTED, not measured" in out
     assert all(name in out for name in NAMES)
+
+
+def test_the_plan_stands_in_the_docs():
+    text = (ROOT / "docs" / "gpu_check.md").read_text()
+    rows = gpu_check.predicted_clock(PLAN, NINE)
+    lines = [f"| {' | '.join(str(row[key]) for key in gpu_check.CLOCK)} |" for row in rows]
+    assert "\n".join(lines) in text, "docs/gpu_check.md needs:\n" + "\n".join(lines)
 
 
 def test_bad_input(tmp_path, capsys):

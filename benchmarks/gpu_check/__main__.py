@@ -30,6 +30,7 @@ from gzkern.errors import InputError
 from gzkern.files import write_atomically
 
 NAME = "gpu_check.json"
+CLOCK = ("stage", "item", "begin", "end", "limit")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -74,13 +75,21 @@ def check(plan: tuple[Stage, ...], seconds: float, out: Path) -> list[Result]:
 
 def print_plan(plan: tuple[Stage, ...], seconds: float) -> None:
     """Print when each item would begin and end by the seconds that it is PREDICTED to take."""
-    rows: list[dict[str, Any]] = []
-    carry_out(plan, seconds, Simulation(), (), rows.append)
-    for row in rows:
-        if "begin" in row:
-            row["end"] = row["begin"] + row["seconds"]
-    print_table(rows, ("stage", "name", "begin", "end", "limit", "status"))
+    print_table(predicted_clock(plan, seconds), CLOCK)
     print(f"PREDICTED, not measured: seconds on an H200 beside 16 cores, of {seconds:g}")
+
+
+def predicted_clock(plan: tuple[Stage, ...], seconds: float) -> list[dict[str, Any]]:
+    """Return a row an item, with the keys of ``CLOCK``, in the order in which they would end."""
+    results: list[Result] = []
+    carry_out(plan, seconds, Simulation(), (), results.append)
+    rows = []
+    for each in results:
+        times = {"begin": each.get("begin"), "end": each["begin"] + each["seconds"] if "begin" in each else None}
+        rounded = {name: None if time is None else round(time) for name, time in times.items()}
+        limit = {"limit": round(each["limit"]) if "limit" in each else None}
+        rows.append({"stage": each["stage"], "item": each["name"], **rounded, **limit})
+    return rows
 
 
 def _chosen(plan: tuple[Stage, ...], names: list[str] | None) -> tuple[Stage, ...]:

@@ -112,9 +112,9 @@ def _correct(small: bool) -> tuple[Item, ...]:
     return (
         _tests("fragments", "tests/kernels/test_kernels.py", "-k", "fragments", expected=12, limit=60),
         *convolutions,
-        _benchmark("other_operations", "ops", *verify, expected=40, limit=110),
-        _tests("golden_run", "tests/test_golden_run.py", expected=15, limit=60),
-        _tests("graph", "tests/test_graph.py", "tests/test_cuda_device.py", expected=30, limit=110),
+        _benchmark("other_operations", "ops", *verify, expected=30, limit=110),
+        _tests("golden_run", "tests/test_golden_run.py", expected=40, limit=90),
+        _tests("graph", "tests/test_graph.py", "tests/test_cuda_device.py", expected=60, limit=115),
     )
 
 
@@ -140,12 +140,14 @@ def _speed(small: bool) -> tuple[Item, ...]:
 def _rest(small: bool) -> tuple[Item, ...]:
     sizes = ("--batch", "2", "--samples", "1") if small else ("--batch", "16,256", "--samples", "30")
     little = ("--mib", "1", "--samples", "1") if small else ()
+    network = ("--config", "laptop", "--batch", "2") if small else ("--config", "paper", "--batch", "4")
     tiles = ("--precision", "fp32,tf32", "--top", "1" if small else "4")
     return (
         _benchmark("conv", "conv", "--baseline", "cudnn,torch", *sizes, *_BUDGET, expected=60, limit=20, share=4),
         _benchmark("bandwidth", "bandwidth", *little, expected=8, limit=8, share=1),
         _benchmark("tiles", "tiles", *tiles, *sizes, *_BUDGET, expected=45, limit=20, share=3),
         _benchmark("ops", "ops", *sizes, *_BUDGET, expected=30, limit=15, share=2),
+        _benchmark("precision", "precision", *network, expected=30, limit=40, share=2, needs=("safetensors", "tqdm")),
         _tests("kernels", "tests/kernels", "--stop-after", BUDGET, expected=70, limit=20, share=4),
         *(_sanitizer(tool) for tool in SANITIZERS),
     )

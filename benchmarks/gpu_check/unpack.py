@@ -15,6 +15,7 @@ FILES = {
     "bandwidth": ("bandwidth",),
     "tiles": ("tiles",),
     "ops": ("ops",),
+    "precision": ("precision",),
     "kernels": ("kernels",),
 }
 """Items by the benchmark whose rows they have."""
