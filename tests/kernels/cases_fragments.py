@@ -1,4 +1,7 @@
-"""Cases of fragments.cu: which lane holds which element in mma.sync, and how operands are rounded."""
+"""Cases of fragments.cu and fragments_wgmma.cu: which lane holds which element, and how operands are rounded.
+
+The products of a warpgroup also prove the descriptor of the operand in shared memory.
+"""
 
 from functools import partial
 from pathlib import Path
@@ -13,10 +16,13 @@ MMA = Kernel(Path(__file__).with_name("fragments.cu"), "fragments_mma")
 BF16 = Kernel(Path(__file__).with_name("fragments.cu"), "fragments_bf16")
 
 
-def mma(a, b, c, kernel=MMA):
+WGMMA = {N: Kernel(Path(__file__).with_name("fragments_wgmma.cu"), f"fragments_wgmma_{N}") for N in (16, 32, 64)}
+
+
+def multiply(a, b, c, kernel, threads=32):
     backend = backend_of("fragments", a=a, b=b, c=c)
     d = backend.empty(c.shape)
-    kernel(backend, Geometry((1,), (32,)), a, b, c, d)
+    kernel(backend, Geometry((1,), (threads,)), a, b, c, d)
     return d
 
 
@@ -98,7 +104,12 @@ PROOFS = {
 
 
 def cases():
-    for kernel, proofs in PROOFS.items():
-        call = mma if kernel == MMA.name else partial(mma, kernel=BF16)
-        for label, (inputs, proof) in proofs.items():
-            yield Case(kernel, label, inputs, call, proof, quick=True, shared=kernel == BF16.name)
+    for kernel in (MMA, BF16):
+        for label, (inputs, proof) in PROOFS[kernel.name].items():
+            call = partial(multiply, kernel=kernel)
+            yield Case(kernel.name, label, inputs, call, proof, quick=True, shared=kernel == BF16)
+    for N, kernel in WGMMA.items():
+        shapes = {"a": (64, 16), "b": (16, N), "c": (64, N)}
+        call = partial(multiply, kernel=kernel, threads=128)
+        yield Case(kernel.name, "integers", partial(integers, shapes), call, check_exact, quick=True, shared=True)
+        yield Case(kernel.name, "normal", partial(normal, shapes), call, check, quick=True, shared=True)
