@@ -1,4 +1,4 @@
-"""The benchmarks of kernels end to end: on the CPU, emulated, on a pretended GPU, and on a missing one."""
+"""The benchmarks of kernels end to end: on the CPU, emulated, on a fake GPU, and on a missing one."""
 
 import json
 import os
@@ -107,9 +107,9 @@ def test_emulated_everything_is_verified_and_nothing_timed(run):
     ("layers", "precisions"),
     [("conv3", ["fp32"]), pytest.param("conv2,conv3", ["fp32", "tf32"], marks=pytest.mark.slow)],
 )
-def test_on_a_pretended_gpu_against_a_pretended_cudnn(layers, precisions, tmp_path):
+def test_on_a_fake_gpu_against_a_fake_cudnn(layers, precisions, tmp_path):
     path, notes = tmp_path / "rows.json", tmp_path / "notes.json"
-    script = str(TESTS / "run_conv_on_pretended_gpu.py")
+    script = str(TESTS / "run_conv_on_fake_gpu.py")
     arguments = ("--batch", "2", "--samples", "2", "--precision", ",".join(precisions), "--layer", layers)
     done = subprocess.run(
         [sys.executable, script, str(notes), *arguments, "--baseline", "cudnn,torch", "--json", str(path)],
@@ -120,7 +120,7 @@ def test_on_a_pretended_gpu_against_a_pretended_cudnn(layers, precisions, tmp_pa
     )
     assert done.returncode == 0, done.stdout + done.stderr
     document = json.loads(path.read_text())
-    assert document["gpu"] == "a pretended GPU"
+    assert document["gpu"] == "a fake GPU"
     rows = [row for row in document["rows"] if row["baseline"] == "cudnn"]
     assert len(rows) == len(layers.split(",")) * len(precisions) * 2 * 3 * 2  # forms, passes, states of the cache
     for row in rows:

@@ -1,4 +1,4 @@
-"""The benchmark of the operations that are no convolutions, on the CPU and on a GPU that is pretended."""
+"""The benchmark of the operations that are no convolutions, on the CPU and on a fake GPU."""
 
 import json
 import os
@@ -21,10 +21,10 @@ def test_the_published_sizes():
 
 
 @pytest.mark.gxx
-def test_every_operation_on_a_pretended_gpu(tmp_path):
+def test_every_operation_on_a_fake_gpu(tmp_path):
     path = tmp_path / "rows.json"
     done = subprocess.run(
-        [sys.executable, str(TESTS / "run_ops_on_pretended_gpu.py"), "--batch", "2", "--samples", "2",
+        [sys.executable, str(TESTS / "run_ops_on_fake_gpu.py"), "--batch", "2", "--samples", "2",
          "--baseline", "cublas,cudnn", "--json", str(path)],
         env={**os.environ, "PYTHONPATH": f"{TESTS}{os.pathsep}{TESTS.parent}"},
         capture_output=True,

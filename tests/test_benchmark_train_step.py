@@ -22,7 +22,7 @@ from gzkern.config import load_config
 TESTS = Path(__file__).parent
 
 
-class Pretended(Engine):
+class Fake(Engine):
     """Answers that are right, or what it is told to do instead."""
 
     def __init__(self, job, *, offset=0.0, loss=0.5, breaks=None, dies=None):
@@ -57,9 +57,9 @@ EXACT = np.full((4, 3), 0.25)
 
 
 def match(**engines):
-    """Two rounds of both passes by pretended engines; "gzkern" is always one."""
+    """Two rounds of both passes by fake engines; "gzkern" is always one."""
     job = Job(load_config("laptop"), "cpu", "fp32", 1)
-    contenders = {name: (partial(Pretended, **how), job) for name, how in {"gzkern": {}, **engines}.items()}
+    contenders = {name: (partial(Fake, **how), job) for name, how in {"gzkern": {}, **engines}.items()}
     return take_turns(contenders, (STEP, PREDICT), 2, EXACT)
 
 
@@ -87,14 +87,14 @@ def test_engines_fail_alone():
 
 def test_an_engine_that_never_answers_is_ended(monkeypatch):
     monkeypatch.setattr("benchmarks.engines._PATIENCE", 0)
-    process = Process(partial(Pretended), Job(load_config("laptop"), "cpu", "fp32", 1))
+    process = Process(partial(Fake), Job(load_config("laptop"), "cpu", "fp32", 1))
     with pytest.raises(RuntimeError, match="did not answer within 0 s"):
         process.ask("sample", STEP)
     process.close()
 
 
 def test_samples_on_a_gpu_are_as_many_passes_as_last():
-    class Ticking(Pretended):
+    class Ticking(Fake):
         shortest = 1.0
         calls = 0
 
@@ -115,12 +115,12 @@ def test_samples_on_a_gpu_are_as_many_passes_as_last():
 
 
 @pytest.mark.gxx
-def test_a_step_on_a_pretended_gpu(tmp_path):
+def test_a_step_on_a_fake_gpu(tmp_path):
     """Ours is recorded and replayed, looked at launch by launch, and predicts what float64 does."""
     out, config = tmp_path / "rows.json", tmp_path / "small.toml"
     config.write_text(tomli_w.dumps(dataclasses.asdict(small_config())))
     small = ("--config", config, "--precision", "tf32", "--batch", "1", "--predict-batch", "1", "--repeats", "1")
-    script = TESTS / "run_train_step_on_pretended_gpu.py"
+    script = TESTS / "run_train_step_on_fake_gpu.py"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(TESTS.parent), str(TESTS)))}
     done = subprocess.run(
         [sys.executable, script, *small, "--json", out], env=environment, capture_output=True, text=True, timeout=600
@@ -132,7 +132,7 @@ def test_a_step_on_a_pretended_gpu(tmp_path):
     ]
     assert all(row["ms"] > 0 and row["peak_mib"] == 3 and row["floor_ms"] > 0 for row in document["rows"])
     assert "of float64's" in document["rows"][3]["verified"]
-    assert document["gpu"] == "a pretended GPU"
+    assert document["gpu"] == "a fake GPU"
     operations = [launch["operation"] for launch in document["launches"] if launch["name"] == STEP]
     assert operations[0] == "viewpoints"
     assert operations[-1] == "update"

@@ -1,4 +1,4 @@
-"""What gzkern says of a GPU that is not there, and how it launches on one that is: on a CuPy that only pretends."""
+"""What gzkern says of a GPU that is not there, and how it launches on one that is, on a fake CuPy."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""A cuDNN that only pretends, over the memory of pretend_cupy: strict about what it is asked; NumPy computes it.
+"""A fake cuDNN, over the memory of fake_cupy: strict about what it is asked; NumPy computes it.
 
 Of every graph there are three plans: one deselected, one that is fast and wrong, one that is right.
 """
@@ -7,8 +7,8 @@ import ctypes
 import sys
 from types import ModuleType, SimpleNamespace
 
+import fake_cupy  # noqa: F401
 import numpy as np
-import pretend_cupy  # noqa: F401
 
 from gzkern.bfloat16 import from_bfloat16, to_bfloat16
 from gzkern.cpu import conv2d, maxpool2d
@@ -24,7 +24,7 @@ def enumeration(*names):
 
 
 def memory(pointer, shape, strides, kind):
-    """The array at an address, which must lie in an array of the pretended device."""
+    """The array at an address, which must lie in an array of the fake device."""
     size = 1 + sum((extent - 1) * stride for extent, stride in zip(shape, strides, strict=True))
     assert size == np.prod(shape), f"{strides} do not fill {shape}"
     kind_of_c, itemsize = (ctypes.c_uint16, 2) if kind == BFLOAT16 else (ctypes.c_float, 4)

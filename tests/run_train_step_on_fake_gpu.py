@@ -1,9 +1,9 @@
-"""``benchmarks.train_step --device cuda`` where CuPy only pretends; the engines' processes begin here, too."""
+"""``benchmarks.train_step --device cuda`` on a fake CuPy; the engines' processes begin here, too."""
 
 import sys
 from types import SimpleNamespace
 
-import pretend_cupy  # noqa: F401
+import fake_cupy  # noqa: F401
 
 from benchmarks import engines
 

@@ -1,6 +1,6 @@
-"""A CuPy that only pretends, as a pytest plugin: its arrays are strict as CuPy's are, its launches go to the emulator.
+"""A fake CuPy, as a pytest plugin: its arrays are strict as CuPy's are, its launches go to the emulator.
 
-``pytest -p pretend_cupy -m gpu`` runs the tests that need a GPU without one. What they prove of kernels the emulated
+``pytest -p fake_cupy -m gpu`` runs the tests that need a GPU without one. What they prove of kernels the emulated
 device proves anyway; here it is that the host's code on the way to a GPU mixes up no arrays of host and device, and
 that the tests themselves would run.
 """
@@ -107,7 +107,7 @@ class Device:
 
 
 class Module:
-    """A "cubin" of the pretended NVRTC is the name of its source, and its tile."""
+    """A "cubin" of the fake NVRTC is the name of its source, and its tile."""
 
     def load(self, image):
         assert type(image) is bytes
@@ -144,7 +144,7 @@ ATTRIBUTES = (
     *("MultiProcessorCount", "ClockRate", "MemoryClockRate", "L2CacheSize", "GlobalMemoryBusWidth"),
     "MaxSharedMemoryPerBlockOptin",
 )
-PRETENDED = {"MultiProcessorCount": 132, "MaxSharedMemoryPerBlockOptin": 227 << 10}
+ATTRIBUTE_VALUES = {"MultiProcessorCount": 132, "MaxSharedMemoryPerBlockOptin": 227 << 10}
 
 
 class Stream:
@@ -229,8 +229,8 @@ runtime = namespace(
     runtimeGetVersion=lambda: 13000,
     getDeviceCount=lambda: 1,
     memGetInfo=lambda: (1 << 39, 1 << 40),
-    getDeviceProperties=lambda number: {"name": b"a pretended GPU", "totalGlobalMem": 1 << 40},
-    deviceGetAttribute=lambda attribute, number: PRETENDED.get(ATTRIBUTES[attribute], 1_000_000),
+    getDeviceProperties=lambda number: {"name": b"a fake GPU", "totalGlobalMem": 1 << 40},
+    deviceGetAttribute=lambda attribute, number: ATTRIBUTE_VALUES.get(ATTRIBUTES[attribute], 1_000_000),
     **{f"cudaDevAttr{name}": number for number, name in enumerate(ATTRIBUTES)},
 )
 driver = namespace(

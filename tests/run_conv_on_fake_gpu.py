@@ -1,10 +1,10 @@
-"""``python -m benchmarks.conv`` where CuPy and cuDNN only pretend, on small layers; in a process of its own."""
+"""``python -m benchmarks.conv`` on a fake CuPy and cuDNN, on small layers; in a process of its own."""
 
 import json
 import sys
 from pathlib import Path
 
-import pretend_cudnn
+import fake_cudnn
 
 import benchmarks.conv
 from benchmarks.conv_problem import published, small
@@ -17,7 +17,7 @@ def small_layer(layer, batch):
 
 
 benchmarks.conv.published = small_layer
-cudnn.library = pretend_cudnn.Library
+cudnn.library = fake_cudnn.Library
 code = benchmarks.conv.main(sys.argv[2:])
-Path(sys.argv[1]).write_text(json.dumps(pretend_cudnn.deselected))
+Path(sys.argv[1]).write_text(json.dumps(fake_cudnn.deselected))
 sys.exit(code)

@@ -1,11 +1,11 @@
-"""A cuBLAS that only pretends, over the memory of pretend_cupy: cublasGemmEx in float32, column-major as ever."""
+"""A fake cuBLAS, over the memory of fake_cupy: cublasGemmEx in float32, column-major as ever."""
 
 import ctypes
 import sys
 from types import ModuleType
 
+import fake_cupy
 import numpy as np
-import pretend_cupy
 
 FLOAT, COMPUTE_32F = 0, 68
 
@@ -32,4 +32,4 @@ for name in ("cupy_backends", "cupy_backends.cuda", "cupy_backends.cuda.libs"):
 cublas = ModuleType("cupy_backends.cuda.libs.cublas")
 cublas.gemmEx, cublas.CUBLAS_COMPUTE_32F = gemmEx, COMPUTE_32F
 sys.modules[cublas.__name__] = sys.modules["cupy_backends.cuda.libs"].cublas = cublas
-pretend_cupy.cuda.get_cublas_handle = lambda: 1
+fake_cupy.cuda.get_cublas_handle = lambda: 1

@@ -1,4 +1,4 @@
-"""The tests that need a GPU, on a CuPy that only pretends: host code on the way to a GPU, tried without one."""
+"""The tests that need a GPU, on a fake CuPy: host code on the way to a GPU, tried without one."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.gxx
 
 def run(*arguments):
     environment = {**os.environ, "GZKERN_REQUIRE": "gpu", "PYTHONPATH": str(TESTS)}
-    command = (sys.executable, "-m", "pytest", "-p", "pretend_cupy", "-p", "no:cacheprovider", *arguments)
+    command = (sys.executable, "-m", "pytest", "-p", "fake_cupy", "-p", "no:cacheprovider", *arguments)
     return subprocess.run(
         command,
         cwd=TESTS.parent,
@@ -52,12 +52,12 @@ def test_network_training_and_operations(chosen):
 def test_every_kernel(tmp_path):
     record = tmp_path / "kernels.json"
     assert_all_pass(run("-v", "-m", "gpu", "--record", str(record), str(TESTS / "kernels")))
-    assert '"gpu": "a pretended GPU"' in record.read_text()
+    assert '"gpu": "a fake GPU"' in record.read_text()
 
 
 def test_an_array_of_the_host_is_refused():
     script = (
-        "import numpy as np, pretend_cupy as cupy\n"
+        "import numpy as np, fake_cupy as cupy\n"
         "from gzkern.cuda import relu\n"
         "x = cupy.asarray(np.ones(3, np.float32))\n"
         "assert type(relu.forward(x)) is cupy.ndarray\n"

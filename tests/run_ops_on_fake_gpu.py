@@ -1,9 +1,9 @@
-"""``python -m benchmarks.ops`` where CuPy, cuBLAS and cuDNN only pretend, on small layers; in a process of its own."""
+"""``python -m benchmarks.ops`` on a fake CuPy, cuBLAS and cuDNN, on small layers; in a process of its own."""
 
 import sys
 
-import pretend_cublas  # noqa: F401
-import pretend_cudnn
+import fake_cublas  # noqa: F401
+import fake_cudnn
 
 from benchmarks import op_problem, ops
 from benchmarks.conv_problem import published, small
@@ -17,5 +17,5 @@ def small_layer(layer, batch):
 
 op_problem.published = small_layer
 op_problem._dense_sizes = lambda: [(96, 64, "maxout"), (32, 37, "linear")]
-cudnn.library = pretend_cudnn.Library
+cudnn.library = fake_cudnn.Library
 sys.exit(ops.main(sys.argv[1:]))
