@@ -7,7 +7,7 @@ import ctypes
 import sys
 from types import ModuleType, SimpleNamespace
 
-import fake_cupy  # noqa: F401
+import fake_cupy
 import numpy as np
 
 from gzkern.bfloat16 import from_bfloat16, to_bfloat16
@@ -174,6 +174,9 @@ class pygraph:
     def execute_plan_at_index(self, pointers, workspace, index, handle):
         assert handle == HANDLE
         assert type(workspace) is int
+        fake_cupy.cuda.get_current_stream().put(lambda: self._execute(pointers, index), "cuDNN")
+
+    def _execute(self, pointers, index):
         arrays = {t: memory(pointer, t.dim, t.stride, t.kind) for t, pointer in pointers.items()}
 
         def value(tensor):
@@ -217,17 +220,28 @@ class Library:
 
     def cudnnPoolingForward(self, handle, pool, one, x_of, x, zero, y_of, y):
         assert (handle.value, one._obj.value, zero._obj.value) == (HANDLE, 1.0, 0.0)
-        pooled, _ = maxpool2d.forward(chwn(read(self._array(x_of, x))))
-        write(self._array(y_of, y), nchw(pooled))
+        large, small = self._array(x_of, x), self._array(y_of, y)
+
+        def run():
+            pooled, _ = maxpool2d.forward(chwn(read(large)))
+            write(small, nchw(pooled))
+
+        fake_cupy.cuda.get_current_stream().put(run, "cuDNN")
         return 0
 
     def cudnnPoolingBackward(self, handle, pool, one, y_of, y, dy_of, dy, x_of, x, zero, dx_of, dx):
         assert (handle.value, one._obj.value, zero._obj.value) == (HANDLE, 1.0, 0.0)
-        large = chwn(read(self._array(x_of, x)))
-        pooled, code = maxpool2d.forward(large)
-        np.testing.assert_array_equal(pooled, chwn(read(self._array(y_of, y))))
-        _, H, W, _ = large.shape
-        write(self._array(dx_of, dx), nchw(maxpool2d.backward(chwn(read(self._array(dy_of, dy))), code, H, W)))
+        given, result = self._array(dy_of, dy), self._array(dx_of, dx)
+        whole, expected = self._array(x_of, x), self._array(y_of, y)
+
+        def run():
+            large = chwn(read(whole))
+            pooled, code = maxpool2d.forward(large)
+            np.testing.assert_array_equal(pooled, chwn(read(expected)))
+            _, H, W, _ = large.shape
+            write(result, nchw(maxpool2d.backward(chwn(read(given)), code, H, W)))
+
+        fake_cupy.cuda.get_current_stream().put(run, "cuDNN")
         return 0
 
 

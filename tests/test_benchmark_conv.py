@@ -120,7 +120,7 @@ def test_on_a_fake_gpu_against_a_fake_cudnn(layers, precisions, tmp_path):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     document = json.loads(path.read_text())
-    assert document["gpu"] == "a fake GPU"
+    assert document["gpu"] == "a fake H100"
     rows = [row for row in document["rows"] if row["baseline"] == "cudnn"]
     assert len(rows) == len(layers.split(",")) * len(precisions) * 2 * 3 * 2  # forms, passes, states of the cache
     for row in rows:
