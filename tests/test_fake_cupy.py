@@ -11,8 +11,9 @@ TESTS = Path(__file__).parent
 pytestmark = pytest.mark.gxx
 
 
-def run(*arguments):
-    environment = {**os.environ, "GZKERN_REQUIRE": "gpu", "PYTHONPATH": str(TESTS)}
+def run(*arguments, gpu="H100", policy="late"):
+    chosen = {"GZKERN_REQUIRE": "gpu", "FAKE_GPU": gpu, "FAKE_GPU_POLICY": policy}
+    environment = {**os.environ, **chosen, "PYTHONPATH": os.pathsep.join((str(TESTS), str(TESTS.parent)))}
     command = (sys.executable, "-m", "pytest", "-p", "fake_cupy", "-p", "no:cacheprovider", *arguments)
     return subprocess.run(
         command,
@@ -49,10 +50,34 @@ def test_network_training_and_operations(chosen):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("policy", ["early", "random:1", "random:2", "random:3"])
+def test_recorded_steps_whatever_the_device_does_first(policy):
+    assert_all_pass(run("-v", "-m", "gpu", str(TESTS / "test_graph.py"), policy=policy))
+
+
+def checks(*names):
+    return [str(TESTS / "on_fake_gpu" / f"checks_{name}.py") for name in names]
+
+
+def test_streams_events_and_captures():
+    assert_all_pass(run("-v", *checks("ring", "capture")))
+
+
+def test_shared_memory_is_opted_in_to():
+    assert_all_pass(run("-v", *checks("shared_memory"), gpu="RTX4090"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("gpu", ["A100", "RTX3090", "RTX4090", "H100", "B200", "RTX5090"])
+def test_each_gpu(gpu):
+    assert_all_pass(run("-v", *checks("devices", "static_shared", "shared_memory"), gpu=gpu))
+
+
+@pytest.mark.slow
 def test_every_kernel(tmp_path):
     record = tmp_path / "kernels.json"
     assert_all_pass(run("-v", "-m", "gpu", "--record", str(record), str(TESTS / "kernels")))
-    assert '"gpu": "a fake GPU"' in record.read_text()
+    assert '"gpu": "a fake H100"' in record.read_text()
 
 
 def test_an_array_of_the_host_is_refused():

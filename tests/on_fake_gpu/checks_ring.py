@@ -1,0 +1,130 @@
+"""A ring of page-locked memory on a device that copies late: each of its waits, left out, gives wrong numbers."""
+
+import numpy as np
+import pytest
+from fake_cupy import queues, streams
+
+from gzkern.cuda import device
+from gzkern.cuda.take import take
+from gzkern.feeding import RingFeed
+
+POLICIES = ("late", "early", *(f"random:{seed}" for seed in range(8)))
+STEPS, SLOTS, SHAPE = 31, 3, (64,)
+
+
+class Numbers(RingFeed):
+    """The batch of a step is its number."""
+
+    def fill(self, first, stop):
+        self.ring.wait_sent(first // self._slots - self._blocks)
+        slot = first % (self._slots * self._blocks)
+        values = np.arange(first, stop, dtype=np.float32)
+        self.ring.host["number"][slot : slot + stop - first] = values[:, np.newaxis]
+
+    def take_report(self):
+        return {}
+
+
+@pytest.fixture(autouse=True)
+def a_policy_for_this_test_alone():
+    yield
+    queues.set_policy("late")
+
+
+def trained(policy, blocks=2, mutate=lambda ring: None):
+    """Whether every step found its batch, and memory that was given back stayed its new owner's."""
+    queues.set_policy(policy)
+    backend = device.backend()
+    garbage = backend.asarray(np.full((2 * SLOTS, *SHAPE), -1, np.float32))
+    del garbage  # the ring gets its memory
+    feed = Numbers(backend, SLOTS, blocks, {"number": (SHAPE, np.float32)}, STEPS)
+    mutate(feed.ring)
+    taken = []
+    for step in range(STEPS):
+        feed.provide(step)
+        taken.append(take(feed.ring.arrays["number"], backend.asarray(np.array([step]))))
+    numbers = [backend.asnumpy(each) for each in taken]
+    return all((number == step).all() for step, number in enumerate(numbers))
+
+
+def closed_early(policy, mutate=lambda ring: None):
+    """Whether memory of a ring that was closed with a copy under way is its next owner's."""
+    queues.set_policy(policy)
+    backend = device.backend()
+    feed = Numbers(backend, SLOTS, 2, {"number": (SHAPE, np.float32)}, STEPS)
+    mutate(feed.ring)
+    feed.provide(0)
+    feed.provide(1)  # sends the next block, which nobody enters
+    feed.close()
+    del feed
+    other = backend.empty((2 * SLOTS, *SHAPE))
+    backend.write(other, np.full(other.shape, 7, np.float32))
+    queues.finish_all()
+    return (backend.asnumpy(other) == 7).all()
+
+
+def nothing(*arguments, **options):
+    pass
+
+
+def send_without_waiting(ring):
+    ring._copies.wait_event = nothing
+
+
+def enter_without_waiting(ring):
+    streams.default.wait_event = nothing
+
+
+def wait_sent_without_waiting(ring):
+    for event in ring._copied:
+        event.synchronize = nothing
+
+
+def enter_without_recording(ring):
+    for event in ring._read:
+        event.record = nothing
+
+
+def send_without_recording(ring):
+    for event in ring._copied:
+        event.record = nothing
+
+
+def begin_without_recording(ring):
+    for event in ring._read:
+        event.work = None
+
+
+def close_without_waiting(ring):
+    ring._copies.synchronize = nothing
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("blocks", [2, 3])
+def test_every_step_finds_its_batch(policy, blocks):
+    assert trained(policy, blocks)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_memory_of_a_closed_ring_is_free(policy):
+    assert closed_early(policy)
+
+
+@pytest.mark.parametrize(
+    "bug",
+    [
+        send_without_waiting,
+        enter_without_waiting,
+        wait_sent_without_waiting,
+        enter_without_recording,
+        send_without_recording,
+        begin_without_recording,
+    ],
+)
+def test_a_missing_wait_shows(bug, monkeypatch):
+    monkeypatch.setattr(streams.default, "wait_event", streams.default.wait_event)  # back after the test
+    assert not trained("late", mutate=bug)
+
+
+def test_a_close_that_does_not_wait_shows():
+    assert not closed_early("late", close_without_waiting)
