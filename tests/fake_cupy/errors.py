@@ -1,7 +1,7 @@
 """CUDA's errors, and the one that a broken context repeats at every later call."""
 
 INVALID_VALUE, MEMORY_ALLOCATION, ILLEGAL_ADDRESS, LAUNCH_FAILURE = 1, 2, 700, 719
-CAPTURE_UNSUPPORTED, CAPTURE_INVALIDATED, CAPTURE_UNJOINED, CAPTURE_ISOLATION = 900, 901, 904, 905
+CAPTURE_UNSUPPORTED, CAPTURE_INVALIDATED, CAPTURE_UNJOINED, CAPTURE_ISOLATION, CAPTURED_EVENT = 900, 901, 904, 905, 907
 _NAMES = {
     INVALID_VALUE: "cudaErrorInvalidValue: invalid argument",
     MEMORY_ALLOCATION: "cudaErrorMemoryAllocation: out of memory",
@@ -11,6 +11,7 @@ _NAMES = {
     CAPTURE_INVALIDATED: "cudaErrorStreamCaptureInvalidated: operation failed due to a previous error during capture",
     CAPTURE_UNJOINED: "cudaErrorStreamCaptureUnjoined: capturing stream has unjoined work",
     CAPTURE_ISOLATION: "cudaErrorStreamCaptureIsolation: dependency created on uncaptured work in another stream",
+    CAPTURED_EVENT: "cudaErrorCapturedEvent: operation not permitted on an event last recorded in a capturing stream",
 }
 
 

@@ -44,7 +44,8 @@ class Stream:
 
     def wait_event(self, event):
         errors.check()
-        if event.capture is not None:
+        if event.capture:
+            event.refuse_after_its_capture()
             event.capture.join(self, event.nodes)
         elif self.capture:
             raise self.capture.fail(errors.CAPTURE_ISOLATION)
@@ -195,8 +196,14 @@ class Event:
 
     def synchronize(self):
         refuse_while_capturing()
+        self.refuse_after_its_capture()
         if self.work and not self.work.done:
             self.work.queue.finish(self.work)
+
+    def refuse_after_its_capture(self):
+        """Nobody can wait for an event of a graph but in its capture."""
+        if self.capture and self.capture not in Stream.captures:
+            raise errors.CUDARuntimeError(errors.CAPTURED_EVENT)
 
     def _note_time(self):
         self.seconds = time.perf_counter()

@@ -12,7 +12,7 @@ from gzkern.cuda import device, relu
 from gzkern.cuda.streams import capture
 from gzkern.errors import GzkernError
 
-CAPTURE_UNSUPPORTED, CAPTURE_INVALIDATED, CAPTURE_UNJOINED, CAPTURE_ISOLATION = 900, 901, 904, 905
+CAPTURE_UNSUPPORTED, CAPTURE_INVALIDATED, CAPTURE_UNJOINED, CAPTURE_ISOLATION, CAPTURED_EVENT = 900, 901, 904, 905, 907
 ONES = np.ones(64, np.float32)
 
 
@@ -70,6 +70,16 @@ def test_a_branch_that_does_not_come_back(x, stream):
     with pytest.raises(cupy.cuda.runtime.CUDARuntimeError) as failure:
         stream.end_capture()
     assert failure.value.status == CAPTURE_UNJOINED
+
+
+@pytest.mark.parametrize("wait", [Event.synchronize, Stream(non_blocking=True).wait_event])
+def test_nobody_waits_for_an_event_of_a_graph(wait, stream):
+    event = Event()
+    event.record(stream)
+    stream.end_capture()
+    with pytest.raises(cupy.cuda.runtime.CUDARuntimeError) as failure:
+        wait(event)
+    assert failure.value.status == CAPTURED_EVENT
 
 
 def calls(x, y, z):
