@@ -105,8 +105,8 @@ class Emulator:
             changes: ``order`` of the threads of a block, "forward", "reverse" or "random", by ``seed``;
                 ``late_copies``: asynchronous copies arrive when they are waited for, else at once;
                 ``mode``: "fast", "asan" (AddressSanitizer, UBSan), "tsan" (ThreadSanitizer) or "trace", of which
-                :meth:`trace` tells; "asan" and "tsan" need the sanitizer's runtime in this process from its start, by
-                LD_PRELOAD;
+                :meth:`trace` tells, and which finds stores that ``wgmma`` reads without ``fence_async``;
+                "asan" and "tsan" need the sanitizer's runtime in this process from its start, by LD_PRELOAD;
                 ``blocks``: run so many blocks of each launch, spread over its grid, and leave the others out.
         """
         before, self._settings = self._settings, replace(self._settings, **changes)

@@ -16,8 +16,12 @@
 
 #ifdef __CUDA_ARCH__
 using Columns = unsigned;  // the lower half of a matrix descriptor without swizzling: address, tile along k
+struct Place {
+  static __device__ constexpr Place current() { return {}; }
+};
 #else
 using Columns = const float*;
+using emulation::Place;  // of the caller, by which the emulated device tells instructions apart
 #endif
 
 constexpr unsigned WGMMA_TILE = 32;  // floats of a tile
@@ -54,61 +58,69 @@ __device__ __forceinline__ Columns columns_after(Columns columns, unsigned float
 #endif
 
 template <bool ADD = true>
-__device__ __forceinline__ void wgmma(float (&d)[8], const unsigned (&a)[4], Columns b) {
+__device__ __forceinline__ void wgmma(float (&d)[8], const unsigned (&a)[4], Columns b, Place place = Place::current()) {
 #ifdef __CUDA_ARCH__
   WGMMA_ASM("{.reg .b64 b; mov.b64 b, {%12, %13}; wgmma.mma_async.sync.aligned.m64n16k8.f32.tf32.tf32 {%0, %1, %2, %3, %4, %5, %6, %7}, "
             "{%8, %9, %10, %11}, b, %14, 1, 1;}"
             : WGMMA_D8(0) : WGMMA_A_B);
 #else
-  emulation::wgmma(d, 2, ADD, a, b);
+  emulation::wgmma(d, 2, ADD, a, b, place);
 #endif
 }
 
 template <bool ADD = true>
-__device__ __forceinline__ void wgmma(float (&d)[16], const unsigned (&a)[4], Columns b) {
+__device__ __forceinline__ void wgmma(float (&d)[16], const unsigned (&a)[4], Columns b, Place place = Place::current()) {
 #ifdef __CUDA_ARCH__
   WGMMA_ASM("{.reg .b64 b; mov.b64 b, {%20, %21}; wgmma.mma_async.sync.aligned.m64n32k8.f32.tf32.tf32 {%0, %1, %2, %3, %4, %5, %6, %7, "
             "%8, %9, %10, %11, %12, %13, %14, %15}, {%16, %17, %18, %19}, b, %22, 1, 1;}"
             : WGMMA_D8(0), WGMMA_D8(8) : WGMMA_A_B);
 #else
-  emulation::wgmma(d, 4, ADD, a, b);
+  emulation::wgmma(d, 4, ADD, a, b, place);
 #endif
 }
 
 template <bool ADD = true>
-__device__ __forceinline__ void wgmma(float (&d)[32], const unsigned (&a)[4], Columns b) {
+__device__ __forceinline__ void wgmma(float (&d)[32], const unsigned (&a)[4], Columns b, Place place = Place::current()) {
 #ifdef __CUDA_ARCH__
   WGMMA_ASM("{.reg .b64 b; mov.b64 b, {%36, %37}; wgmma.mma_async.sync.aligned.m64n64k8.f32.tf32.tf32 {%0, %1, %2, %3, %4, %5, %6, %7, "
             "%8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, "
             "%24, %25, %26, %27, %28, %29, %30, %31}, {%32, %33, %34, %35}, b, %38, 1, 1;}"
             : WGMMA_D8(0), WGMMA_D8(8), WGMMA_D8(16), WGMMA_D8(24) : WGMMA_A_B);
 #else
-  emulation::wgmma(d, 8, ADD, a, b);
+  emulation::wgmma(d, 8, ADD, a, b, place);
 #endif
 }
 // clang-format on
 
-__device__ __forceinline__ void wgmma_fence() {
+__device__ __forceinline__ void wgmma_fence(Place place = Place::current()) {
 #ifdef __CUDA_ARCH__
   WGMMA_ASM("wgmma.fence.sync.aligned;" :: : "memory");
+#else
+  emulation::wgmma_fence(place);
 #endif
 }
 
-__device__ __forceinline__ void wgmma_commit() {
+__device__ __forceinline__ void wgmma_commit(Place place = Place::current()) {
 #ifdef __CUDA_ARCH__
   WGMMA_ASM("wgmma.commit_group.sync.aligned;" :: : "memory");
+#else
+  emulation::wgmma_commit(place);
 #endif
 }
 
 template <unsigned N>
-__device__ __forceinline__ void wgmma_wait() {
+__device__ __forceinline__ void wgmma_wait(Place place = Place::current()) {
 #ifdef __CUDA_ARCH__
   WGMMA_ASM("wgmma.wait_group.sync.aligned %0;" ::"n"(N) : "memory");
+#else
+  emulation::wgmma_wait(N, place);
 #endif
 }
 
 __device__ __forceinline__ void fence_async() {
 #ifdef __CUDA_ARCH__
   WGMMA_ASM("fence.proxy.async.shared::cta;" :: : "memory");
+#else
+  emulation::fence_async();
 #endif
 }

@@ -6,7 +6,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "shared.hpp"
+#include "async_proxy.hpp"
 
 namespace emulation {
 
@@ -24,6 +24,7 @@ EMULATION_UNTRACED inline void perform(const Copy& copy) {
     memcpy(copy.to, copy.from, copy.valid);
     memset(static_cast<char*>(copy.to) + copy.valid, 0, copy.bytes - copy.valid);
   }
+  stamp_write(copy.to, copy.bytes);
 }
 
 [[noreturn]] EMULATION_UNSEEN __attribute__((noinline)) inline void refuse(const Copy& copy, const char* problem,
@@ -46,8 +47,7 @@ EMULATION_UNTRACED inline void copy_async(void* shared, const void* global, unsi
   auto [block, thread] = here();
   const Copy copy{shared, global, bytes, valid, thread->copy_groups};
   const uintptr_t to = reinterpret_cast<uintptr_t>(shared), from = reinterpret_cast<uintptr_t>(global);
-  const uintptr_t offset = to - reinterpret_cast<uintptr_t>(block->shared->bytes);
-  if (offset >= sizeof block->shared->bytes) refuse(copy, "to memory that is not shared", place);
+  if (block->shared->offset(shared) >= SharedMemory::BYTES) refuse(copy, "to memory that is not shared", place);
   if ((to | from) % bytes) refuse(copy, "of misaligned addresses", place);
   if (valid > bytes) refuse(copy, "which are more than it copies", place);
   note_copy(copy);

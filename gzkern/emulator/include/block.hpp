@@ -17,13 +17,15 @@ namespace emulation {
 
 using Place = std::source_location;
 
-constexpr unsigned MOST_THREADS = 1024, WARP = 32;
+constexpr unsigned MOST_THREADS = 1024, WARP = 32, WARPGROUP = 4 * WARP;
 constexpr size_t STACK_BYTES =
     ADDRESSES_CHECKED || TRACED ? 256 << 10 : 64 << 10;  // compiler.py bounds functions' frames by it
 
 constexpr unsigned MOST_COPIES = 128;  // that a thread may have under way
 struct Copy;
 struct SharedMemory;
+struct WarpgroupMemory;
+struct Worker;
 
 enum class State : unsigned char { unstarted, ready, at_barrier, in_collective, ended };
 
@@ -32,13 +34,17 @@ struct Thread {
   unsigned number;  // in its block
   Fiber fiber;
 
-  // Where it waits: for the block, or for the lanes `mask` of its warp, with what it gives to `call` and gets from it.
+  // Where it waits: for the block, or for the lanes `mask` of its warp, or without one for its warpgroup, with what it
+  // gives to `call` and gets from it.
   Place place;
   const char* call;
   unsigned mask;
   void* operand;
 
   unsigned first_copy, copies_queued, copy_groups;  // of its queue; groups that it has closed
+
+  unsigned instructions;  // of its warpgroup that it has come to since the last wait
+  unsigned fenced_from;   // what wgmma_fence kept of its stack begins so far above the bottom; 0: nothing yet
 
   unsigned lane() const { return number % WARP; }
   unsigned warp() const { return number / WARP; }
@@ -64,6 +70,13 @@ struct Warp {
   Meeting meeting;  // of __syncwarp
 };
 
+struct Warpgroup {
+  unsigned waiting;       // lanes
+  unsigned instructions;  // that the first lane to come has come to since the last wait
+  unsigned first_product, products_queued, product_groups;
+  unsigned accumulators;  // slots that were in use
+};
+
 struct Block {
   Launch* launch;
   void (*kernel)(void** arguments);
@@ -71,11 +84,14 @@ struct Block {
   char* stacks;
   SharedMemory* shared;
   Copy (*copies)[MOST_COPIES];  // queues, by thread
+  WarpgroupMemory* warpgroup_memory;
 
   unsigned size, alive;
   Thread threads[MOST_THREADS];
   State states[MOST_THREADS];
   Warp warps[MOST_THREADS / WARP];
+  Warpgroup warpgroups[MOST_THREADS / WARPGROUP];
+  unsigned fences[MOST_THREADS], published[MOST_THREADS];  // fence_async of each thread, all and those before a barrier
   Fiber host;
 
   unsigned order[MOST_THREADS], turn;
@@ -89,13 +105,14 @@ struct Block {
 
   unsigned stacks_used, free_stacks[MOST_THREADS], free_count;
 
-  void begin(Launch& launch, void (*kernel)(void**), char* stacks, SharedMemory& shared, Copy (*copies)[MOST_COPIES]);
+  void begin(Launch& launch, void (*kernel)(void**), Worker& worker);
   void run(unsigned long long number);
   Thread* next();
   void wait(Thread& from);
   void leave(Fiber& from, Thread* to, bool for_ever);
   void start(Thread& thread);
   void give_stack(Thread& thread, char* stack);
+  char* stack_top(char* bottom) const;
   void shuffle();
   void report_deadlock();
   [[noreturn]] void abandon();
@@ -134,7 +151,10 @@ EMULATION_UNSEEN inline Thread* Block::next() {
       at_barrier = 0;
       result = votes;
       votes = 0;
-      for (unsigned number = 0; number < size; number++) states[number] = State::ready;
+      for (unsigned number = 0; number < size; number++) {
+        states[number] = State::ready;
+        published[number] = fences[number];
+      }
     } else if (!progress) {
       report_deadlock();
       return nullptr;
@@ -183,13 +203,18 @@ EMULATION_UNSEEN inline void Block::start(Thread& thread) {
   char* bottom = stacks + stack * STACK_BYTES;
   allow(bottom, STACK_BYTES);
   give_stack(thread, bottom);
-  // Stacks begin at different offsets, lest all of them compete for the same lines of the caches.
-  prepare(thread.fiber.context, bottom, bottom + STACK_BYTES - stack % 32 * 320, thread_entry);
+  prepare(thread.fiber.context, bottom, stack_top(bottom), thread_entry);
+}
+
+// Stacks begin at different offsets, lest all of them compete for the same lines of the caches.
+EMULATION_UNSEEN inline char* Block::stack_top(char* bottom) const {
+  return bottom + STACK_BYTES - (bottom - stacks) / STACK_BYTES % 32 * 320;
 }
 
 EMULATION_UNSEEN inline void Block::give_stack(Thread& thread, char* stack) {
   *reinterpret_cast<Here*>(stack) = {this, &thread};
   thread.first_copy = thread.copies_queued = thread.copy_groups = 0;
+  thread.instructions = thread.fenced_from = 0;
   thread.fiber.stack = stack;
   thread.fiber.stack_bytes = STACK_BYTES;
   states[thread.number] = State::ready;
@@ -211,25 +236,6 @@ EMULATION_UNSEEN __attribute__((noinline)) inline int barrier(bool predicate, Pl
   return block->result;
 }
 
-// Get ready for blocks of a launch.
-EMULATION_UNSEEN inline void Block::begin(Launch& launch, void (*kernel)(void**), char* stacks, SharedMemory& shared,
-                                          Copy (*copies)[MOST_COPIES]) {
-  this->launch = &launch;
-  this->kernel = kernel;
-  this->stacks = stacks;
-  this->shared = &shared;
-  this->copies = copies;
-  const uint3 extent = launch.block;
-  size = extent.x * extent.y * extent.z;
-  for (unsigned number = 0; number < size; number++) {
-    threads[number].index = {number % extent.x, number / extent.x % extent.y, number / extent.x / extent.y};
-    threads[number].number = number;
-    order[number] = launch.order == Order::reverse ? size - 1 - number : number;
-  }
-  host = {};
-  adopt_host(host);
-}
-
 // Run all threads of a block, on the stack of the host.
 EMULATION_UNSEEN inline void Block::run(unsigned long long number) {
   const uint3 grid = launch->grid;
@@ -242,10 +248,12 @@ EMULATION_UNSEEN inline void Block::run(unsigned long long number) {
   random = (launch->seed + 1) * 0x9e3779b97f4a7c15 ^ (number + 1) * 0xd1b54a32d192ed03;
   for (unsigned thread = 0; thread < size; thread++) {
     states[thread] = State::unstarted;
+    fences[thread] = published[thread] = 0;
     create_race_state(threads[thread].fiber);
   }
   for (unsigned first = 0; first < size; first += WARP)
     warps[first / WARP] = {size - first < WARP ? (1u << (size - first)) - 1 : ~0u, 0, 0, {}};
+  for (unsigned first = 0; first < size; first += WARPGROUP) warpgroups[first / WARPGROUP] = {};
   if (launch->order == Order::random) shuffle();
   leave(host, next(), false);
   end_block(*this);
@@ -276,13 +284,14 @@ EMULATION_UNSEEN inline void Block::report_deadlock() {
     waiting++;
     example = &threads[number];
   }
-  char barriers[160] = "", collectives[160] = "";
+  char barriers[160] = "", collectives[160] = "", whom[32] = "for their warpgroup";
   if (at_barrier)
     snprintf(barriers, sizeof barriers, ", %u wait at __syncthreads in %s(%u)", at_barrier, barrier.file_name(),
              barrier.line());
+  if (example && example->mask) snprintf(whom, sizeof whom, "with mask 0x%08x", example->mask);
   if (example)
-    snprintf(collectives, sizeof collectives, ", %u wait in %s with mask 0x%08x in %s(%u)", waiting, example->call,
-             example->mask, example->place.file_name(), example->place.line());
+    snprintf(collectives, sizeof collectives, ", %u wait in %s %s in %s(%u)", waiting, example->call, whom,
+             example->place.file_name(), example->place.line());
   launch->fail(index, "deadlock: of %u threads %u have ended%s%s", size, size - alive, barriers, collectives);
 }
 

@@ -3,6 +3,7 @@
 //
 // EMULATION_UNSEEN marks the emulator's own functions: ThreadSanitizer does not look at what they access, so that it
 // sees the kernel's accesses alone. Such a function must not be forced into a kernel, hence no `always_inline`.
+// EMULATION_UNCHECKED marks those that AddressSanitizer does not look at.
 // EMULATION_UNTRACED marks those that the memory trace (trace.hpp), which comes by the same way, is told of otherwise.
 #pragma once
 
@@ -21,6 +22,11 @@
 #endif
 #else
 #define EMULATION_UNSEEN
+#endif
+#ifdef __SANITIZE_ADDRESS__
+#define EMULATION_UNCHECKED __attribute__((no_sanitize_address))
+#else
+#define EMULATION_UNCHECKED
 #endif
 #ifdef EMULATION_TRACE
 #define EMULATION_UNTRACED EMULATION_UNSEEN

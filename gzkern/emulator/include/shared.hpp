@@ -13,13 +13,15 @@ namespace emulation {
 
 constexpr unsigned MOST_STATIC_SHARED = 48 << 10, MOST_SHARED = 227 << 10;  // bytes of a block
 constexpr unsigned MOST_VARIABLES = 64, VARIABLE_GRAIN = 128;
-constexpr unsigned PAGE = 4096;
+constexpr unsigned PAGE = 4096, WORD = 4;
 constexpr unsigned RED_ZONE = ADDRESSES_CHECKED ? 256 : 0;  // forbidden bytes around each variable
 
 // One for each declaration, and for each instance of a template: its address is what counts.
 struct SharedVariable {};
 
 struct SharedMemory {
+  static constexpr unsigned BYTES =
+      (MOST_SHARED + (MOST_VARIABLES + 2) * (RED_ZONE + VARIABLE_GRAIN) + PAGE - 1) / PAGE * PAGE;
   struct {
     const SharedVariable* key;
     char* address;
@@ -27,12 +29,21 @@ struct SharedMemory {
   unsigned count, end;  // variables, and bytes that they take
   unsigned static_bytes, dynamic_bytes;
   char* dynamic;
-  alignas(PAGE) char bytes[(MOST_SHARED + (MOST_VARIABLES + 2) * (RED_ZONE + VARIABLE_GRAIN) + PAGE - 1) / PAGE * PAGE];
+  bool stamped;                   // a word of this block
+  unsigned stamps[BYTES / WORD];  // of async_proxy.hpp
+  alignas(PAGE) char bytes[BYTES];
+
+  // Of an address; BYTES or more if it is not shared.
+  EMULATION_UNSEEN size_t offset(const void* address) const {
+    return reinterpret_cast<uintptr_t>(address) - reinterpret_cast<uintptr_t>(bytes);
+  }
 
   // Begin a block with nothing but the dynamic part.
   EMULATION_UNSEEN void reset(unsigned dynamic_bytes) {
     forget_accesses(bytes, sizeof bytes);
     forbid(bytes, sizeof bytes);
+    if (stamped) memset(stamps, 0, (end + WORD - 1) / WORD * sizeof *stamps);
+    stamped = false;
     count = end = static_bytes = 0;
     this->dynamic_bytes = dynamic_bytes;
     dynamic = place(dynamic_bytes, 16);

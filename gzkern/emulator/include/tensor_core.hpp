@@ -83,8 +83,8 @@ struct MatrixRow {
 EMULATION_UNTRACED inline void load_matrices_transposed(unsigned (&to)[4], const unsigned short* row,
                                                         Place place = Place::current()) {
   auto [block, thread] = here();
-  const uintptr_t offset = reinterpret_cast<uintptr_t>(row) - reinterpret_cast<uintptr_t>(block->shared->bytes);
-  if (offset >= sizeof block->shared->bytes || offset % 16)
+  const size_t offset = block->shared->offset(row);
+  if (offset >= SharedMemory::BYTES || offset % 16)
     block->fail("thread %u loads a row of a matrix from memory that is not shared, or not 16-byte aligned, in %s(%u)",
                 thread->number, place.file_name(), place.line());
   note_shared_read(row, sizeof(MatrixRow::values));

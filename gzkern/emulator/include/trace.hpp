@@ -34,7 +34,7 @@ inline void note_atomic(const void*, unsigned) {}
 #pragma GCC push_options
 #pragma GCC optimize("O2")
 
-constexpr unsigned DEPTH = 12, MOST_SITES = 4096, MOST_CALLS = 16, SECTOR = 32, WORD = 4, BANKS = 32;
+constexpr unsigned DEPTH = 12, MOST_SITES = 4096, MOST_CALLS = 16, SECTOR = 32, BANKS = 32;
 constexpr unsigned SHARED = ~0u;
 enum class Kind : unsigned { load, store, copy, atomic };
 
@@ -223,7 +223,8 @@ EMULATION_UNSEEN inline void note(const void* address, unsigned bytes, unsigned 
   uintptr_t offset = 0;
   if (within(address, worker, sizeof *worker)) {
     if (!within(address, worker->shared.bytes, sizeof worker->shared.bytes)) return;
-    offset = static_cast<const char*>(address) - worker->shared.bytes;
+    offset = worker->shared.offset(address);
+    if (kind == Kind::store || kind == Kind::atomic) stamp_write(address, bytes);
   } else {
     const Launch& launch = *tracer.launch;
     for (array = 0; array < launch.array_count; array++)

@@ -6,6 +6,7 @@
 
 #include "async_copy.hpp"
 #include "shared.hpp"
+#include "warpgroup.hpp"
 
 namespace emulation {
 
@@ -14,9 +15,29 @@ namespace emulation {
 struct Worker {
   Block block;
   Copy copies[MOST_THREADS][MOST_COPIES];
+  WarpgroupMemory warpgroups[MOST_THREADS / WARPGROUP];
   SharedMemory shared;
   alignas(STACK_BYTES) char stacks[MOST_THREADS][STACK_BYTES];
 };
+
+// Get ready for blocks of a launch.
+EMULATION_UNSEEN inline void Block::begin(Launch& launch, void (*kernel)(void**), Worker& worker) {
+  this->launch = &launch;
+  this->kernel = kernel;
+  stacks = worker.stacks[0];
+  shared = &worker.shared;
+  copies = worker.copies;
+  warpgroup_memory = worker.warpgroups;
+  const uint3 extent = launch.block;
+  size = extent.x * extent.y * extent.z;
+  for (unsigned number = 0; number < size; number++) {
+    threads[number].index = {number % extent.x, number / extent.x % extent.y, number / extent.x / extent.y};
+    threads[number].number = number;
+    order[number] = launch.order == Order::reverse ? size - 1 - number : number;
+  }
+  host = {};
+  adopt_host(host);
+}
 
 // The order of a launch's blocks; several workers keep it roughly.
 struct Walk {
@@ -59,7 +80,7 @@ struct Job {
 EMULATION_UNSEEN inline void* run_blocks(void* argument) {
   auto [launch, kernel, walk, worker, most, thread] = *static_cast<Job*>(argument);
   Block& block = worker->block;
-  block.begin(*launch, kernel, worker->stacks[0], worker->shared, worker->copies);
+  block.begin(*launch, kernel, *worker);
   for (unsigned long long number; most > 0 && !launch->failed() && walk->next(number); most--) {
     worker->shared.reset(launch->shared_bytes);
     block.run(number);
