@@ -50,6 +50,17 @@ def test_emulated_in_every_order(case, measured):
     record(measured, "emulated", case, case.check(case.inputs(), first))
 
 
+@pytest.mark.gxx
+@each([case for case in all_cases() if case.quick and "_wgmma" in case.kernel and not case.kernel.endswith("_pack")])
+def test_warpgroup_products_read_what_fences_have_published(case):
+    """In mode "trace", which sees ordinary stores to shared memory too; the launch fails otherwise."""
+    from gzkern.emulator import backend
+
+    with backend.settings(mode="trace", order="random", seed=SEED, late_copies=True):
+        case.check(case.inputs(), results_of(case, backend))
+    assert any(call.startswith("wgmma") for launch in backend.trace() for call in launch.calls)
+
+
 @pytest.mark.gpu
 @each(all_cases())
 def test_on_a_gpu(case, measured):
