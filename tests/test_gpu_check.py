@@ -324,11 +324,17 @@ def step(engine, ms, precision="fp32", **more):
 
 
 def test_lost_items_come_first():
-    crashed = item("step", status="crashed", reason="by SIGSEGV", seconds=3.2, output="warm\nError: bad address\nbye")
+    crashed = item(
+        "step",
+        status="crashed",
+        reason="by SIGSEGV",
+        seconds=3.2,
+        output="warm\nFatal Python error: bad address\n  File",
+    )
     left_out = item("step_against_torch", status="left out", reason="not installed: torch")
     sentences = summary([left_out, crashed, item("conv", status="no time left")])
     assert sentences == [
-        "step: crashed by SIGSEGV after 3.2 s: Error: bad address",
+        "step: crashed by SIGSEGV after 3.2 s: Fatal Python error: bad address",
         "left out: step_against_torch (not installed: torch)",
         "not begun, no time was left: conv",
     ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -54,15 +53,18 @@ def _lost(results: Sequence[Result]) -> Iterator[str]:
 
 
 def _telling(output: str) -> str:
-    """The last line of an output that names a failure, else its last line."""
+    """The line of an output that says why: of a crash, a test, a benchmark; else the last, as of a traceback."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
-    failures = [line for line in lines if re.search(r"FAILED|rror\b|not to be believed|Fatal", line)]
-    return (failures or lines or [""])[-1][:300]
+    for sign in ("Fatal Python error", "FAILED ", "not to be believed"):
+        if found := [line for line in lines if line.startswith(sign)]:
+            return found[0][:300]
+    return lines[-1][:300] if lines else ""
 
 
 def _wrong(rows: Mapping[str, Sequence[dict[str, Any]]]) -> Iterator[str]:
     """Rows that must not be believed, once each."""
-    sentences = dict.fromkeys(row["error"] for some in rows.values() for row in some if row.get("error"))
+    errors = (row.get("error") for some in rows.values() for row in some)
+    sentences = dict.fromkeys(error for error in errors if isinstance(error, str))  # of a proof it is a number
     yield from (f"wrong: {sentence}" for sentence in sentences)
     failed = {
         f"wrong: {row['engine']}, {row['name']} in {row['precision']}: {row['failed']}"

@@ -24,7 +24,7 @@ class ndarray:
     strides = property(lambda self: self.held.strides)
     flags = property(lambda self: SimpleNamespace(c_contiguous=self.held.flags.c_contiguous))
     device = property(lambda self: SimpleNamespace(id=0))
-    data = property(lambda self: SimpleNamespace(ptr=self.held.__array_interface__["data"][0]))
+    data = property(lambda self: _Pointer(self.held))
 
     def __array__(self, *arguments, **options):
         raise TypeError("implicit conversion to a NumPy array is not allowed")
@@ -63,6 +63,12 @@ class ndarray:
         held, read = self.held, block.same(values) if block else values.copy()
         stream.put(lambda: np.copyto(held, read), "copy")
 
+    def get(self, out):
+        """Copy to the host, and wait for it, as CuPy does by default."""
+        streams.refuse_while_capturing()
+        streams.current().queue.finish()
+        np.copyto(out, self.held)
+
     def fill(self, value):
         assert value == 0, "anything else is a kernel of CuPy's own"
         held = self.held
@@ -70,6 +76,17 @@ class ndarray:
 
 
 ndarray.__module__ = "cupy"
+
+
+class _Pointer:
+    """The address of an array."""
+
+    def __init__(self, held):
+        self._bytes, self.ptr = held.reshape(-1).view(np.uint8), held.__array_interface__["data"][0]
+
+    def copy_from_device_async(self, source, size):
+        to, read = self._bytes[:size], source._bytes[:size]
+        streams.current().put(lambda: np.copyto(to, read), "copy")
 
 
 def empty(shape, dtype):

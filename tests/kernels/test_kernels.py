@@ -66,4 +66,6 @@ def test_warpgroup_products_read_what_fences_have_published(case):
 def test_on_a_gpu(case, measured):
     from gzkern.cuda.device import backend
 
+    if "wgmma" in case.kernel and backend().limits.capability != 90:
+        pytest.skip("wgmma needs compute capability 9.0")
     record(measured, "cuda", case, prove(case, backend()))
