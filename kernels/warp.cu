@@ -31,7 +31,7 @@ struct Place {
 __device__ __forceinline__ Place place(double position, unsigned size) {
   const double last = size - 1, period = 2 * last;
   if (!(position >= 0 && position <= last)) {
-    const double distance = fabs(position), rest = fma(-period, floor(distance / period), distance);
+    const double distance = fabs(position), rest = __fma_rn(-period, floor(distance / period), distance);
     position = fmax(0.0, fmin(rest, period - rest));
   }
   const unsigned pixel = min(static_cast<unsigned>(position), size - 2);
@@ -54,8 +54,8 @@ struct WarpedCrops {
     // Value v = (row·T + column)·3 + c.
     __device__ __forceinline__ float operator()(unsigned v) const {
       const unsigned c = v % 3, column = v / 3 % T, row = v / 3 / T;
-      const Place across = place(fma(xx, column, fma(xy, row, x)), W),
-                  down = place(fma(yx, column, fma(yy, row, y)), H);
+      const Place across = place(__fma_rn(xx, column, __fma_rn(xy, row, x)), W),
+                  down = place(__fma_rn(yx, column, __fma_rn(yy, row, y)), H);
       const unsigned char* corner = image + (down.pixel * W + across.pixel) * 3 + c;
       const float upper = between(corner, across.weight), lower = between(corner + 3 * W, across.weight);
       const float value = fmaf(fmaf(down.weight, lower - upper, upper), static_cast<float>(1.0 / 255), shift[c]);

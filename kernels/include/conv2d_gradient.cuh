@@ -6,8 +6,8 @@
 //   POOL     dz[k, p, q] = the code of the window says that (p, q) won ? dy : 0     kept: code (K, ⌈P/2⌉, ⌈Q/2⌉, N)
 #pragma once
 
-#include "include/conv2d_form.cuh"
-#include "include/float4.cuh"
+#include "conv2d_form.cuh"
+#include "float4.cuh"
 
 struct GradientOfSum {
   const float* gradient;  // of y

@@ -6,7 +6,7 @@
 // weights from shared memory for 64 multiply-adds; its columns are read once by all 8 threads of its images.
 #pragma once
 
-#include "include/float4.cuh"
+#include "float4.cuh"
 
 constexpr unsigned TILE_CHANNELS = 32, TILE_N = 32, WINDOWS = 2;
 constexpr unsigned LANES = TILE_N / 4;                                    // threads along n

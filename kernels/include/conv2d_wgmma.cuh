@@ -10,9 +10,9 @@
 // Plane 0 is the weight rounded to tf32, plane 1 (fp32x3 alone) what that left.
 #pragma once
 
-#include "include/float4.cuh"
-#include "include/mma.cuh"
-#include "include/wgmma.cuh"
+#include "float4.cuh"
+#include "mma.cuh"
+#include "wgmma.cuh"
 
 constexpr unsigned DEPTH = 8;  // channels of a stage: the depth of a product
 

@@ -1,7 +1,7 @@
 // What the forward pass makes of a convolution's sums: ReLU, and the maximum of a 2×2 window with its code byte.
 #pragma once
 
-#include "include/conv2d_form.cuh"
+#include "conv2d_form.cuh"
 
 // What becomes of the four sums of a window, for one filter and image.
 struct Window {

@@ -5,7 +5,7 @@
 // at most GROUPS, which share the parts among them: the rows of a layer are too few threads to hide what a load takes.
 #pragma once
 
-#include "include/float4.cuh"
+#include "float4.cuh"
 
 constexpr unsigned GROUP = 4 * 16, GROUPS = 8, PARTS_THREADS = GROUP * GROUPS;
 constexpr unsigned PARTS_AT_ONCE = 4;  // loaded by a thread before it adds the first
