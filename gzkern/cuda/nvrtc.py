@@ -15,7 +15,7 @@ from .source import Source, load
 OLDEST = 80
 """The first compute capability, times ten, with the asynchronous copies that the kernels use."""
 
-FLAGS = ("--std=c++17", "--generate-line-info", "--ptxas-options=-v")
+FLAGS = ("--std=c++17", "--device-as-default-execution-space", "--generate-line-info", "--ptxas-options=-v")
 
 
 @dataclass(frozen=True)
