@@ -12,7 +12,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 from benchmarks.disassembly import Code
-from benchmarks.occupancy import SHARED, limits
+from benchmarks.occupancy import MULTIPROCESSORS, limits
 from benchmarks.peaks import TENSOR_CORES
 from gzkern.emulator.trace import LaunchTrace
 
@@ -190,7 +190,8 @@ def _wavefronts(trace: LaunchTrace) -> float:
 
 def _l2_sectors(trace: LaunchTrace, shared: int, resident: int, gpu: Gpu) -> float:
     """Between L2 and a multiprocessor, of a block: what L1 has room for is loaded once."""
-    room = (SHARED[gpu.architecture] + 28 * 1024) / max(resident, 1) - shared  # L1 and shared memory are one, 256 KiB
+    whole = MULTIPROCESSORS[gpu.architecture].shared + 28 * 1024  # L1 and shared memory are one, 256 KiB
+    room = whole / max(resident, 1) - shared
     loads = trace.total("cost", "global", "load", "copy", "atomic")
     if trace.loaded_sectors / trace.blocks * 32 <= room:
         loads = trace.loaded_sectors

@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
-SHARED = {"sm_80": 164 * 1024, "sm_90": 228 * 1024, "sm_90a": 228 * 1024}
-"""Bytes of shared memory of a multiprocessor."""
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Multiprocessor:
+    """What the blocks of a multiprocessor share: warps, blocks, and bytes of shared memory."""
+
+    warps: int
+    blocks: int
+    shared: int
+
+
+MULTIPROCESSORS = {
+    "sm_80": Multiprocessor(64, 32, 164 * 1024),
+    "sm_86": Multiprocessor(48, 16, 100 * 1024),
+    "sm_89": Multiprocessor(48, 24, 100 * 1024),
+    "sm_90": Multiprocessor(64, 32, 228 * 1024),
+    "sm_90a": Multiprocessor(64, 32, 228 * 1024),
+    "sm_100": Multiprocessor(64, 32, 228 * 1024),
+    "sm_120": Multiprocessor(48, 24, 100 * 1024),
+}
+"""By architecture, as the table of compute capabilities in NVIDIA's CUDA programming guide has them."""
 
 _RESERVED_SHARED = 1024  # bytes a block
-_WARPS, _BLOCKS = 64, 32  # of a multiprocessor
 _REGISTERS, _PARTITIONS = 64 * 1024, 4  # of a multiprocessor; a warp has those of one partition
 
 
@@ -19,14 +38,15 @@ def limits(architecture: str, threads: int, registers: int, shared: int) -> dict
         registers: of a thread.
         shared: bytes of a block, static and dynamic.
     """
+    room = MULTIPROCESSORS[architecture]
     warps = -(-threads // 32)
     registers_a_warp = -(-32 * registers // 256) * 256
     warps_by_registers = _REGISTERS // _PARTITIONS // registers_a_warp * _PARTITIONS
     return {
-        "warps": _WARPS // warps,
+        "warps": room.warps // warps,
         "registers": warps_by_registers // warps,
-        "shared memory": SHARED[architecture] // (-(-shared // 128) * 128 + _RESERVED_SHARED),
-        "blocks": _BLOCKS,
+        "shared memory": room.shared // (-(-shared // 128) * 128 + _RESERVED_SHARED),
+        "blocks": room.blocks,
     }
 
 

@@ -73,17 +73,32 @@ def test_a_loop_is_what_is_in_no_loop_inside_it():
 
 
 @pytest.mark.parametrize(
-    ("threads", "registers", "shared", "blocks"),
+    ("architecture", "threads", "registers", "shared", "blocks"),
     [
-        (256, 32, 0, 8),  # 64 warps
-        (128, 128, 0, 4),  # 16 warps hold all registers
-        (512, 128, 90_000, 1),
-        (64, 32, 60_000, 3),  # of 228 KiB
-        (32, 16, 0, 32),
+        ("sm_90", 256, 32, 0, 8),  # 64 warps
+        ("sm_90", 256, 40, 0, 6),  # registers
+        ("sm_90", 128, 168, 0, 3),
+        ("sm_90", 128, 128, 0, 4),  # 16 warps hold all registers
+        ("sm_90", 512, 128, 90_000, 1),
+        ("sm_90", 128, 32, 34816, 6),  # of 228 KiB of shared memory
+        ("sm_90", 64, 32, 60_000, 3),
+        ("sm_90", 32, 16, 0, 32),  # blocks
+        ("sm_80", 128, 32, 34816, 4),  # of 164 KiB
+        ("sm_80", 64, 16, 163 * 1024, 1),
+        ("sm_86", 256, 32, 0, 6),  # 48 warps
+        ("sm_86", 32, 16, 0, 16),
+        ("sm_86", 64, 32, 99 * 1024, 1),  # of 100 KiB, with the reserved one
+        ("sm_89", 32, 16, 0, 24),
+        ("sm_89", 256, 40, 0, 6),
+        ("sm_100", 256, 32, 0, 8),
+        ("sm_100", 64, 32, 60_000, 3),
+        ("sm_120", 256, 32, 0, 6),
+        ("sm_120", 32, 16, 0, 24),
+        ("sm_120", 128, 32, 34816, 2),
     ],
 )
-def test_occupancy(threads, registers, shared, blocks):
-    assert occupancy.resident_blocks("sm_90", threads, registers, shared) == blocks
+def test_occupancy(architecture, threads, registers, shared, blocks):
+    assert occupancy.resident_blocks(architecture, threads, registers, shared) == blocks
 
 
 def test_a_kernel_of_multiply_adds_alone_takes_their_time():
