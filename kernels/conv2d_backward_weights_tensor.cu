@@ -120,7 +120,7 @@ struct Sums {
     unsigned begin = 0;
 #pragma unroll 1
     for (; begin + RUN <= T::LENGTH; begin += RUN) add_positions<RUN>(shared, inputs, dz, begin);
-    add_positions<T::LENGTH % RUN>(shared, inputs, dz, begin);
+    if constexpr (T::LENGTH % RUN > 0) add_positions<T::LENGTH % RUN>(shared, inputs, dz, begin);
   }
 
   __device__ __forceinline__ const float (&of(unsigned filters, unsigned product) const)[4] {
