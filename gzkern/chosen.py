@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from .config import load_config
 from .cuda import conv2d
 from .cuda.conv2d import Choice
-from .cuda.launch import Limits, Unit
+from .cuda.launch import Kernel, Limits, Unit
 from .models.network import empty_network
 from .shapes import BACKWARD_DATA, VIEWS
 
@@ -22,6 +22,14 @@ class Chosen:
     batch: int
     precision: str
     choice: Choice
+
+    @property
+    def kernel(self) -> Kernel | None:
+        """The kernel that is compiled for the layer; None where one of the ladder is chosen."""
+        version, precision, tile = self.choice.version, self.choice.precision, self.choice.tile
+        if tile is None:
+            return None
+        return conv2d.COMPILED[self.pass_name][version].KERNELS[precision].of(tile)
 
 
 def chosen(limits: Limits, batches: Sequence[int], precisions: Sequence[str]) -> Iterator[Chosen]:
@@ -39,9 +47,5 @@ def chosen(limits: Limits, batches: Sequence[int], precisions: Sequence[str]) ->
 
 def compiled(limits: Limits, batch: int, precision: str) -> list[Unit]:
     """Files and tiles that the network needs compiled beside what takes every size."""
-    kernels = [
-        conv2d.COMPILED[each.pass_name][each.choice.version].KERNELS[each.choice.precision].of(each.choice.tile)
-        for each in chosen(limits, (batch,), (precision,))
-        if each.choice.tile is not None
-    ]
-    return list(dict.fromkeys((kernel.file, kernel.tile) for kernel in kernels))
+    kernels = (each.kernel for each in chosen(limits, (batch,), (precision,)))
+    return list(dict.fromkeys((kernel.file, kernel.tile) for kernel in kernels if kernel is not None))
