@@ -1,37 +1,42 @@
-"""What each kernel takes of a multiprocessor, as the compiler says: registers, shared memory, spills, resident blocks.
+"""Registers, shared memory, spills and resident blocks of each kernel, as compilers report them.
 
-python -m benchmarks.kernel_resources             prints the table
-python -m benchmarks.kernel_resources --update    rewrites benchmarks/results/kernel_resources.json
-
-It needs CuPy and NVRTC, and no GPU. Blocks have the size of __launch_bounds__, else the 256 threads of elementwise
-kernels; shared memory whose size the launch chooses is not counted. Kernels that are compiled once a tile are there as
-their file has them, and, for sm_90a, in the tiles of the published network.
+The tables are in benchmarks/results/kernel_resources/, one a compiler; benchmarks/toolchains.py measures them. A row is
+a kernel as its file has it; or a kernel that is compiled once a layer, with a tile that the published network takes on
+the architecture's GPU. Blocks have the size of __launch_bounds__, else the 256 threads of elementwise kernels; shared
+memory whose size the launch chooses is not counted.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import re
-import sys
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
-from itertools import product
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import astuple, dataclass, fields, replace
+from functools import cache
 from pathlib import Path
 
-from benchmarks.conv_problem import LAYERS, PASSES, published
 from benchmarks.occupancy import resident_blocks
-from benchmarks.report import print_table
-from gzkern.cuda import conv2d, nvrtc, source
-from gzkern.cuda.launch import Kernel
-from gzkern.emulator.backend import LIMITS
-from gzkern.shapes import BACKWARD_DATA
+from gzkern.chosen import chosen
+from gzkern.cuda.conv2d import PRECISIONS
+from gzkern.cuda.launch import Kernel, Limits
+from gzkern.cuda.nvrtc import Program
 
-PATH = Path(__file__).parent / "results" / "kernel_resources.json"
-UPDATE = "python -m benchmarks.kernel_resources --update"
-ARCHITECTURES = ("sm_80", "sm_90a")
+FOLDER = Path(__file__).parent / "results" / "kernel_resources"
+ACCEPTED = Path(__file__).parent / "accepted_spills.toml"
+UPDATE = "python -m benchmarks.toolchains --update"
+
+GPUS = {
+    "sm_80": Limits(80, 108, 163 * 1024),  # A100
+    "sm_86": Limits(86, 82, 99 * 1024),  # RTX 3090
+    "sm_89": Limits(89, 128, 99 * 1024),  # RTX 4090
+    "sm_90a": Limits(90, 132, 227 * 1024),  # H100, H200
+    "sm_100": Limits(100, 148, 227 * 1024),  # B200
+    "sm_120": Limits(120, 170, 99 * 1024),  # RTX 5090
+}
+"""The GPU for which tiles are chosen, by architecture."""
+
+BATCHES = (16, 256)
 
 _THREADS = 256
 
@@ -39,6 +44,9 @@ _ENTRY = re.compile(r"Compiling entry function '(\w+)' for '\w+'(.*?)(?=Compilin
 _MEMORY = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
 _USED = re.compile(r"Used (\d+) registers(?:.*?(\d+) bytes smem)?")
 _BOUNDS = re.compile(r"\.entry (\w+)\([^)]*\)\s*\.maxntid (\d+)(?:, (\d+), (\d+))?")
+
+Key = tuple[str, str, str]
+"""Kernel, tile and architecture."""
 
 
 @dataclass(frozen=True)
@@ -59,65 +67,53 @@ class Row:
     spill_loads: int
     blocks: int
 
+    @property
+    def key(self) -> Key:
+        """Kernel, tile and architecture."""
+        return self.kernel, self.tile, self.architecture
 
-def main(arguments: list[str] | None = None) -> int:
-    """Print the table, or rewrite its file; 2 where there is no compiler."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.kernel_resources",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--update", action="store_true", help=f"rewrite {PATH.name}")
-    options = parser.parse_args(arguments)
-    try:
-        nvrtc.version()
-    except (ImportError, RuntimeError) as error:
-        print(f'benchmarks.kernel_resources: no NVRTC ({error}); pip install -e ".[nvrtc]"', file=sys.stderr)
-        return 2
-    rows = measure()
-    if options.update:
-        write(rows)
-        print(f"wrote {PATH}: {len(rows)} rows")
-    else:
-        print_table([asdict(row) for row in rows], list(Row.__annotations__))
-    return 0
+    @property
+    def spills(self) -> bool:
+        """Whether the kernel stores registers in local memory."""
+        return bool(self.spill_stores or self.spill_loads)
+
+    def __str__(self) -> str:
+        tile = f" with tile {self.tile}" if self.tile else ""
+        return f"{self.kernel} on {self.architecture}{tile}"
 
 
-def measure() -> list[Row]:
-    """All kernels on all architectures, and those of the network's tiles, compiled anew."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        files = [pool.submit(_file_rows, stem, each) for stem in source.stems() for each in ARCHITECTURES]
-        tiles = [pool.submit(tile_row, kernel) for kernel in network_kernels()]
-        rows = [row for file in files for row in file.result()] + [tile.result() for tile in tiles]
-    return sorted(rows, key=lambda row: (row.kernel, row.architecture, row.tile))
+@dataclass(frozen=True)
+class Spill:
+    """A spill by one compiler that is accepted for a reason; a thread stores so many bytes."""
+
+    compiler: str
+    architecture: str
+    kernel: str
+    tile: str
+    bytes: int
+    reason: str
+
+    @property
+    def key(self) -> Key:
+        """Kernel, tile and architecture, as :attr:`Row.key`."""
+        return self.kernel, self.tile, self.architecture
 
 
-def network_kernels() -> list[Kernel]:
-    """The compiled kernels, with their tiles, that an H100 takes for the published network at batch 16 and 256."""
-    kernels: dict[Kernel, None] = {}
-    for layer, pass_name, batch in product(LAYERS, PASSES, (16, 256)):
-        sizes, form = published(layer, batch)
-        for module in conv2d.COMPILED[pass_name].values():
-            for precision, kernel in module.KERNELS.items():
-                tile = module.choose_tile(sizes, form, LIMITS, precision)
-                if tile is not None and (layer, pass_name) != ("conv1", BACKWARD_DATA):
-                    kernels[kernel.of(tile)] = None
-    return list(kernels)
+@cache
+def tiled_kernels(architecture: str) -> list[Kernel]:
+    """List the kernels, with their tiles, that the GPU takes for the published network at either batch."""
+    kernels = (each.kernel for each in chosen(GPUS[architecture], BATCHES, PRECISIONS))
+    return list(dict.fromkeys(kernel for kernel in kernels if kernel is not None))
 
 
-def tile_row(kernel: Kernel) -> Row:
-    """What the compiler says of a kernel with its tile, on the newest of the architectures."""
-    program = nvrtc.compile_source(source.load(kernel.file, kernel.tile), ARCHITECTURES[-1])
-    row = next(row for row in rows_of(program, ARCHITECTURES[-1]) if row.kernel == kernel.name)
+def tile_row(program: Program, kernel: Kernel, architecture: str) -> Row:
+    """Read the row of one kernel from the log of a file that was compiled for its tile."""
+    row = next(row for row in rows_of(program, architecture) if row.kernel == kernel.name)
     return replace(row, tile=", ".join(map(str, kernel.tile)))
 
 
-def _file_rows(stem: str, architecture: str) -> list[Row]:
-    return list(rows_of(nvrtc.compile_source(source.load(stem), architecture), architecture))
-
-
-def rows_of(program: nvrtc.Program, architecture: str) -> Iterator[Row]:
-    """What the compiler said of each kernel of a file."""
+def rows_of(program: Program, architecture: str) -> Iterator[Row]:
+    """Read the row of each kernel of a file from the compiler's log."""
     bounds = {name: int(x) * int(y or 1) * int(z or 1) for name, x, y, z in _BOUNDS.findall(program.ptx)}
     for name, text in _ENTRY.findall(program.log):
         memory, used = _MEMORY.search(text), _USED.search(text)
@@ -129,42 +125,69 @@ def rows_of(program: nvrtc.Program, architecture: str) -> Iterator[Row]:
         yield Row(name, "", architecture, threads, registers, shared, stack, stores, loads, blocks)
 
 
-def problems(rows: Iterable[Row], recorded: dict[tuple[str, str, str], Row]) -> list[str]:
-    """What must not be: spills, and kernels that are not recorded or whose registers now cost a resident block."""
+def problems(rows: Iterable[Row], recorded: Mapping[Key, Row]) -> list[str]:
+    """List kernels that are not recorded, spills beyond the record, and resident blocks lost since the record."""
     found = []
     for row in rows:
-        name, before = f"{row.kernel} on {row.architecture}", recorded.get((row.kernel, row.tile, row.architecture))
-        name = f"{name} with tile {row.tile}" if row.tile else name
-        if row.spill_stores or row.spill_loads:
-            found.append(f"{name} spills {row.spill_stores} bytes, {row.spill_loads} loaded again")
+        before = recorded.get(row.key)
         if before is None:
-            found.append(f"{name} is not in {PATH.name}; run {UPDATE}")
-        elif row.blocks < before.blocks:
+            found.append(f"{row} is not recorded; run {UPDATE}")
+        if row.spill_stores > (before.spill_stores if before else 0):
+            found.append(f"{row} spills {row.spill_stores} bytes, recorded {before.spill_stores if before else 0}")
+        if before and row.blocks < before.blocks:
             found.append(
-                f"{name}: {row.blocks} resident blocks of {row.threads} threads, recorded {before.blocks} "
+                f"{row}: {row.blocks} resident blocks of {row.threads} threads, recorded {before.blocks} "
                 f"({row.registers} registers, recorded {before.registers}); if that is meant, run {UPDATE}"
             )
     return found
 
 
-def read() -> tuple[str, dict[tuple[str, str, str], Row]]:
-    """The compiler of the recorded table, and its rows by kernel, tile and architecture."""
-    document = json.loads(PATH.read_text(encoding="utf-8"))
-    rows = [Row(**row) for row in document["rows"]]
-    return document["compiler"], {(row.kernel, row.tile, row.architecture): row for row in rows}
+def spill_problems(version: str, architecture: str, rows: Iterable[Row], accepted: Iterable[Spill]) -> list[str]:
+    """List spills on an architecture that are not accepted with these bytes, and accepted ones that are gone."""
+    expected = {
+        each.key: each.bytes for each in accepted if (each.compiler, each.architecture) == (version, architecture)
+    }
+    found = {row.key: row.spill_stores for row in rows if row.spills and row.architecture == architecture}
+    return [
+        f"NVRTC {version}: {key[0]} on {architecture} with tile {key[1] or 'of the file'} spills {found.get(key, 0)} "
+        f"bytes, {ACCEPTED.name} has {expected.get(key, 0)}"
+        for key in sorted(found.keys() | expected.keys())
+        if found.get(key) != expected.get(key)
+    ]
 
 
-def write(rows: Iterable[Row]) -> None:
-    """Record the table, a row a line."""
-    lines = ",\n".join(f"  {json.dumps(asdict(row))}" for row in rows)
-    head = json.dumps({"command": UPDATE, "compiler": compiler()})[1:-1]
-    PATH.write_text(f'{{\n {head},\n "rows": [\n{lines}\n ]\n}}\n', encoding="utf-8")
+def accepted_spills() -> list[Spill]:
+    """Read the accepted spills from accepted_spills.toml."""
+    document = tomllib.loads(ACCEPTED.read_text(encoding="utf-8"))
+    return [
+        Spill(compiler, architecture, group["kernel"], tile, stored, group["reason"])
+        for group in document["spill"]
+        for compiler, architecture, tile, stored in group["found"]
+    ]
 
 
-def compiler() -> str:
-    """Name and version of the compiler here."""
-    return "NVRTC {}.{}".format(*nvrtc.version())
+def recorded_versions() -> list[str]:
+    """List the versions of the compilers that have a table."""
+    return sorted(path.stem.removeprefix("nvrtc-") for path in FOLDER.glob("nvrtc-*.json"))
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def read(version: str) -> dict[Key, Row]:
+    """Read the table of a compiler, such as "13.0"; it is empty where none is recorded."""
+    path = _path(version)
+    rows = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
+    return {row.key: row for row in (Row(*values) for values in rows)}
+
+
+def write(version: str, rows: Iterable[Row]) -> Path:
+    """Write a compiler's table, a row a line, and return its path."""
+    ordered = sorted(rows, key=lambda row: (row.kernel, row.architecture, row.tile))
+    lines = ",\n".join(f"  {json.dumps(astuple(row))}" for row in ordered)
+    head = {"command": UPDATE, "compiler": f"NVRTC {version}", "columns": [field.name for field in fields(Row)]}
+    FOLDER.mkdir(exist_ok=True)
+    path = _path(version)
+    path.write_text(f'{{\n {json.dumps(head)[1:-1]},\n "rows": [\n{lines}\n ]\n}}\n', encoding="utf-8")
+    return path
+
+
+def _path(version: str) -> Path:
+    return FOLDER / f"nvrtc-{version}.json"

@@ -33,9 +33,19 @@ def pytest_runtest_setup(item):
         pytest.skip(f"--stop-after {seconds:g}")
     for requirement, missing in (("gxx", missing_gxx), ("nvrtc", missing_nvrtc), ("gpu", missing_gpu)):
         if item.get_closest_marker(requirement) and (reason := missing()):
-            if requirement in os.environ.get("GZKERN_REQUIRE", "").split(","):
-                pytest.fail(f"GZKERN_REQUIRE names {requirement}: {reason}")
-            pytest.skip(reason)
+            _lacking(requirement, reason)
+
+
+def _lacking(requirement: str, reason: str) -> None:
+    if requirement in os.environ.get("GZKERN_REQUIRE", "").split(","):
+        pytest.fail(f"GZKERN_REQUIRE names {requirement}: {reason}")
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def lacking():
+    """Skip, for a reason; or fail where GZKERN_REQUIRE names the requirement."""
+    return _lacking
 
 
 @cache

@@ -3,6 +3,7 @@
 import contextlib
 import json
 from collections import defaultdict
+from functools import cache
 
 import pytest
 
@@ -25,6 +26,24 @@ def _compiled(request) -> None:
     if any(item.get_closest_marker("gxx") for item in request.session.items):
         with contextlib.suppress(InputError):  # no compiler: the tests say so, one by one
             backend.compile_all((stem, ()) for stem in source.stems_for_every_size())
+
+
+@pytest.fixture(scope="session")
+def compiler(lacking):
+    """Call with a name of benchmarks.nvrtc_versions for that NVRTC, which works until the session ends."""
+    from benchmarks.nvrtc_versions import Compiler
+    from gzkern.errors import InputError
+
+    with contextlib.ExitStack() as stack:
+
+        @cache
+        def start(name):
+            try:
+                return stack.enter_context(Compiler(name))
+            except InputError as error:
+                lacking("nvrtc", str(error))
+
+        yield start
 
 
 def pytest_sessionfinish(session):

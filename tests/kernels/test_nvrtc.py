@@ -1,76 +1,66 @@
 """Every kernel compiled to machine code by the compiler that a GPU's launches use; what it takes; the cache on disk."""
 
-import os
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from benchmarks import kernel_resources
+from benchmarks import kernel_resources, toolchains
+from benchmarks.nvrtc_versions import HERE
 from gzkern.cuda import nvrtc, source
 from gzkern.errors import GzkernError
 
 pytestmark = pytest.mark.nvrtc
 
-ARCHITECTURES = [
-    "sm_90a",
-    *(pytest.param(name, marks=pytest.mark.slow) for name in ("sm_80", "sm_100", "sm_120")),
-]
 OF_TESTS = sorted(Path(__file__).parent.glob("*.cu"))
-
-each_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
+TOOLCHAINS = [
+    (HERE, "sm_90a"),
+    ("13.0", "sm_90a"),
+    *(pytest.param(HERE, each, marks=pytest.mark.slow) for each in kernel_resources.GPUS if each != "sm_90a"),
+]
+each_toolchain = pytest.mark.parametrize(("toolchain", "architecture"), TOOLCHAINS)
 
 
 @pytest.fixture(scope="module")
-def programs(request):
-    """The files and architectures that this session's tests ask for, one a core at a time."""
+def programs(request, compiler):
+    """What this session's tests ask for, by compiler, file and architecture; all cores begin at once."""
     asked = [item.callspec.params for item in request.session.items if "programs" in getattr(item, "fixturenames", ())]
-    keys = {(params["file"], params["architecture"]) for params in asked}
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        yield {key: pool.submit(nvrtc.compile_source, source.load(key[0]), key[1]) for key in keys}
+    keys = {(params["toolchain"], params["file"], params["architecture"]): None for params in asked}
+    known = [key for key in keys if kernel_resources.GPUS[key[2]].capability in compiler(key[0]).architectures]
+    futures = {key: compiler(key[0]).submit(source.load(key[1]), key[2]) for key in known}
+
+    def program(*key):
+        if key not in futures:
+            pytest.skip(f"NVRTC {compiler(key[0]).version} does not know {key[2]}")
+        return futures[key].result().program
+
+    return program
 
 
-@each_architecture
+@each_toolchain
 @pytest.mark.parametrize("file", [*source.stems(), *OF_TESTS], ids=lambda file: Path(file).stem)
-def test_every_kernel_compiles(file, architecture, programs):
-    program = programs[file, architecture].result()
+def test_every_kernel_compiles(toolchain, architecture, file, programs):
+    program = programs(toolchain, file, architecture)
     assert program.code.startswith(b"\x7fELF")
     for kernel in source.load(file).kernels:
         assert f".text.{kernel}\0".encode() in program.code
-    assert "warning" not in program.log or file in OF_TESTS, program.log
+    assert toolchains.warnings(program) == [] or file in OF_TESTS, program.log
 
 
-@pytest.mark.parametrize("architecture", ["sm_90a", pytest.param("sm_80", marks=pytest.mark.slow)])
+@each_toolchain
 @pytest.mark.parametrize("file", source.stems())
-def test_resources_are_as_recorded(file, architecture, programs):
-    rows = list(kernel_resources.rows_of(programs[file, architecture].result(), architecture))
+def test_resources_are_as_recorded(toolchain, architecture, file, programs, compiler):
+    rows = list(kernel_resources.rows_of(programs(toolchain, file, architecture), architecture))
     assert {row.kernel for row in rows} == set(source.load(file).kernels)
-    assert [row.kernel for row in rows if row.spill_stores or row.spill_loads] == []
-    compiler, recorded = kernel_resources.read()
-    if compiler != kernel_resources.compiler():
-        pytest.skip(f"the table is of {compiler}, here is {kernel_resources.compiler()}")
+    version = compiler(toolchain).version
+    recorded = kernel_resources.read(version)
+    if not recorded:
+        assert [str(row) for row in rows if row.spills] == []
+        pytest.skip(f"no table is of NVRTC {version}")
     problems = kernel_resources.problems(rows, recorded)
     assert not problems, "\n".join(problems)
-
-
-@pytest.mark.slow
-def test_the_network_s_tiles_are_as_recorded():
-    """Without spills, and none costs a resident block."""
-    compiler, recorded = kernel_resources.read()
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        rows = list(pool.map(kernel_resources.tile_row, kernel_resources.network_kernels()))
-    assert [f"{row.kernel} <{row.tile}>" for row in rows if row.spill_stores or row.spill_loads] == []
-    if compiler == kernel_resources.compiler():
-        assert not (problems := kernel_resources.problems(rows, recorded)), "\n".join(problems)
-
-
-def test_no_kernel_is_recorded_that_is_not_there():
-    kernels = {name for stem in source.stems() for name in source.load(stem).kernels}
-    _, recorded = kernel_resources.read()
-    gone = {kernel for kernel, _, _ in recorded} - kernels
-    assert not gone, f"no longer in kernels/: {', '.join(sorted(gone))}; run {kernel_resources.UPDATE}"
 
 
 MANY_REGISTERS = """
@@ -92,28 +82,15 @@ def test_spills_and_lost_blocks_are_found(tmp_path):
     plain, spilling = sorted(kernel_resources.rows_of(program, "sm_90"), key=lambda row: row.kernel)
     assert (spilling.threads, spilling.registers, spilling.blocks) == (1024, 32, 2)
     assert spilling.spill_stores > 0
-    both = {(row.kernel, row.tile, row.architecture): row for row in (plain, spilling)}
-    assert "spilling on sm_90 spills" in " ".join(kernel_resources.problems([plain, spilling], both))
-    assert kernel_resources.problems([plain], both) == []
-    more = kernel_resources.Row(**{**vars(plain), "registers": 31})
-    fewer_blocks = kernel_resources.Row(**{**vars(plain), "registers": 40, "blocks": 6})
+    both = {row.key: row for row in (plain, spilling)}
+    assert kernel_resources.problems([plain, spilling], both) == []
+    less = {**both, spilling.key: replace(spilling, spill_stores=4)}
+    (problem,) = kernel_resources.problems([plain, spilling], less)
+    assert problem == f"spilling on sm_90 spills {spilling.spill_stores} bytes, recorded 4"
+    more, fewer_blocks = replace(plain, registers=31), replace(plain, registers=40, blocks=6)
     assert kernel_resources.problems([more], both) == []
     assert "6 resident blocks of 256 threads, recorded 8" in kernel_resources.problems([fewer_blocks], both)[0]
-    assert "not in kernel_resources.json; run python -m" in kernel_resources.problems([plain], {})[0]
-
-
-@pytest.mark.parametrize(
-    ("threads", "registers", "shared", "blocks"),
-    [
-        (256, 32, 0, 8),  # threads
-        (256, 40, 0, 6),  # registers
-        (128, 168, 0, 3),
-        (128, 32, 34816, 6),  # shared memory
-        (32, 16, 0, 32),  # blocks
-    ],
-)
-def test_resident_blocks(threads, registers, shared, blocks):
-    assert kernel_resources.resident_blocks("sm_90", threads, registers, shared) == blocks
+    assert "plain on sm_90 is not recorded; run python -m" in kernel_resources.problems([plain], {})[0]
 
 
 def test_errors_name_the_cu_file_and_its_line(tmp_path):

@@ -99,8 +99,12 @@ def test_thread_sanitizer_on_every_kernel(selection, file, runs, measured):
 
 def test_every_kernel_with_shared_memory_has_a_small_case():
     """Else ThreadSanitizer would leave it out."""
-    _, recorded = kernel_resources.read()
-    static = {row.kernel for row in recorded.values() if row.shared}
+    static = {
+        row.kernel
+        for version in kernel_resources.recorded_versions()
+        for row in kernel_resources.read(version).values()
+        if row.shared
+    }
     dynamic = {
         kernel
         for stem in source.stems()
