@@ -27,7 +27,7 @@ _MEMORY = ("LDG", "STG", "LDGSTS", "LDS", "STS", "LDSM", "LDL", "STL", "RED", "A
 
 _SECTION = re.compile(r"^\.text\.(\w+):$", re.MULTILINE)
 _LABEL = re.compile(r"^(\.L_\w+):$")
-_INSTRUCTION = re.compile(r"^\s+/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P\w+\s+)?([^;]*?)\s*;\s+/\* 0x[0-9a-f]{16} \*/$")
+_INSTRUCTION = re.compile(r"^\s+/\*([0-9a-f]{4,})\*/\s+(@!?U?P\w+\s+)?([^;]*?)\s*;\s+/\* 0x[0-9a-f]{16} \*/$")
 _ENCODING = re.compile(r"^\s+/\* (0x[0-9a-f]{16}) \*/$")
 _TARGET = re.compile(r"`\((\.L_\w+)\)")
 
@@ -83,12 +83,29 @@ class Code:
 
 
 @dataclass(frozen=True)
-class _Instruction:
+class Instruction:
+    """One instruction.
+
+    Attributes:
+        address: in bytes from the kernel's first.
+        name: without modifiers, such as "LDS".
+        modifiers: such as ("128",).
+        operands: as nvdisasm prints them.
+        guarded: whether a predicate decides if it is executed.
+        target: the label that a BRA jumps to.
+        stall: cycles until the next.
+    """
+
     address: int
     name: str
     modifiers: tuple[str, ...]
+    operands: str
+    guarded: bool
     target: str | None
     stall: int
+
+    def __str__(self) -> str:
+        return f"{self.address:04x}: {'.'.join((self.name, *self.modifiers))} {self.operands}".rstrip()
 
 
 def require() -> None:
@@ -118,18 +135,17 @@ def read(kernel: Kernel, architecture: str) -> Code:
 def _read_file(file: str | Path, tile: tuple[int, ...], architecture: str) -> dict[str, Code]:
     require()
     program = nvrtc.compile_source(source.load(file, tile), architecture)
-    parts = _SECTION.split(_disassembled(program.code))[1:]
-    code = dict(zip(parts[::2], parts[1::2], strict=True))
+    texts = listings(program.code)
     rows = {row.kernel: row for row in rows_of(program, architecture)}
     return {
-        name: code_of(code[name], row.registers, row.shared, row.spill_stores + row.spill_loads)
+        name: code_of(texts[name], row.registers, row.shared, row.spill_stores + row.spill_loads)
         for name, row in rows.items()
     }
 
 
 def code_of(text: str, registers: int, shared: int, spills: int) -> Code:
     """What nvdisasm's lines of one kernel say."""
-    instructions, labels = _parsed(text)
+    instructions, labels = parsed(text)
     widths = Counter(
         f"{each.name}.{_width(each)}" for each in instructions if each.name in _MEMORY and each.target is None
     )
@@ -138,33 +154,45 @@ def code_of(text: str, registers: int, shared: int, spills: int) -> Code:
     return Code(registers, shared, spills, len(instructions), dict(widths), dict(arithmetic), loop)
 
 
-def _parsed(text: str) -> tuple[list[_Instruction], dict[str, int]]:
-    """Instructions, and the address of the one behind each label; without the padding behind the end."""
+def parsed(text: str) -> tuple[list[Instruction], dict[str, int]]:
+    """List the instructions of a kernel without the padding behind its end, and the address behind each label.
+
+    Args:
+        text: nvdisasm's lines of the kernel.
+    """
     labels: dict[str, int] = {}
     waiting: list[str] = []
-    found: list[_Instruction] = []
-    half: tuple[int, str] | None = None
+    found: list[Instruction] = []
+    half: tuple[int, bool, str] | None = None
     for line in text.splitlines():
         if label := _LABEL.match(line):
             waiting.append(label[1])
         elif first := _INSTRUCTION.match(line):
-            half = int(first[1], 16), first[2]
+            half = int(first[1], 16), bool(first[2]), first[3]
             labels.update(dict.fromkeys(waiting, half[0]))
             waiting = []
         elif half and (second := _ENCODING.match(line)):
-            address, words = half
+            address, guarded, words = half
             half = None
-            name, *modifiers = words.split()[0].split(".")
-            target = _TARGET.search(words) if name == "BRA" else None
+            dotted, _, operands = words.partition(" ")
+            name, *modifiers = dotted.split(".")
+            target = _TARGET.search(operands) if name == "BRA" else None
             stall = int(second[1], 16) >> 41 & 15
             if name != "NOP":
-                found.append(_Instruction(address, name, tuple(modifiers), target and target[1], stall))
+                found.append(
+                    Instruction(address, name, tuple(modifiers), operands, guarded, target and target[1], stall)
+                )
     if found and found[-1].target and labels.get(found[-1].target) == found[-1].address:
         found.pop()  # a branch to itself, behind the end
     return found, labels
 
 
-def _width(instruction: _Instruction) -> int:
+def local_accesses(listing: str) -> int:
+    """Count the instructions that load or store local memory, where spilled registers lie."""
+    return sum(each.name in ("LDL", "STL") for each in parsed(listing)[0])
+
+
+def _width(instruction: Instruction) -> int:
     """Bits that a lane accesses."""
     widths = {"U8": 8, "S8": 8, "U16": 16, "S16": 16, "64": 64, "128": 128}
     if instruction.name == "LDSM":
@@ -172,7 +200,7 @@ def _width(instruction: _Instruction) -> int:
     return next((widths[each] for each in instruction.modifiers if each in widths), 32)
 
 
-def _hottest(instructions: list[_Instruction], labels: dict[str, int]) -> Loop | None:
+def _hottest(instructions: list[Instruction], labels: dict[str, int]) -> Loop | None:
     loops = set()
     for each in instructions:
         if each.target and labels[each.target] <= each.address:
@@ -181,7 +209,7 @@ def _hottest(instructions: list[_Instruction], labels: dict[str, int]) -> Loop |
     return max(own, key=lambda loop: (loop.arithmetic, loop.instructions), default=None)
 
 
-def _own(loop: tuple[int, int], loops: Iterable[tuple[int, int]], instructions: list[_Instruction]) -> Loop:
+def _own(loop: tuple[int, int], loops: Iterable[tuple[int, int]], instructions: list[Instruction]) -> Loop:
     inner = [each for each in loops if each != loop and loop[0] <= each[0] and each[1] <= loop[1]]
     body = [
         each
@@ -191,12 +219,19 @@ def _own(loop: tuple[int, int], loops: Iterable[tuple[int, int]], instructions: 
     return Loop(dict(Counter(each.name for each in body)), sum(each.stall for each in body))
 
 
-def _disassembled(cubin: bytes) -> str:
+def listings(cubin: bytes) -> dict[str, str]:
+    """Disassemble a cubin: nvdisasm's lines, by kernel.
+
+    Raises:
+        InputError: there is no nvdisasm.
+    """
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
         command = [_nvdisasm(), "--print-code", "--print-instruction-encoding", file.name]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    parts = _SECTION.split(text)[1:]
+    return dict(zip(parts[::2], parts[1::2], strict=True))
 
 
 @cache
