@@ -18,7 +18,7 @@ pytestmark = pytest.mark.nvrtc
 WGMMA = [kernel for kernel in kernel_resources.tiled_kernels("sm_90a") if "wgmma" in kernel.name]
 """What an H100 takes for the published network."""
 
-each_compiler = pytest.mark.parametrize("toolchain", [HERE, "13.0"])
+each_compiler = pytest.mark.parametrize("toolchain", [HERE, pytest.param("13.0", marks=pytest.mark.slow)])
 
 
 @pytest.fixture(scope="module")
