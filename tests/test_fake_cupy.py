@@ -22,7 +22,7 @@ def run(*arguments, gpu="H100", policy="late"):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=600,
+        timeout=1800,  # where no kernel is compiled yet
     )
 
 
