@@ -23,7 +23,7 @@ MULTIPROCESSORS = {
     "sm_100": Multiprocessor(64, 32, 228 * 1024),
     "sm_120": Multiprocessor(48, 24, 100 * 1024),
 }
-"""By architecture, as the table of compute capabilities in NVIDIA's CUDA programming guide has them."""
+"""By architecture; the numbers are those of NVIDIA's CCCL headers."""
 
 _RESERVED_SHARED = 1024  # bytes a block
 _REGISTERS, _PARTITIONS = 64 * 1024, 4  # of a multiprocessor; a warp has those of one partition
