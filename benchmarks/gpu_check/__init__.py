@@ -1,1 +1,1 @@
-"""Everything that needs a real GPU, sized for the ten minutes that a machine with one may be at hand."""
+"""The check of everything that needs a real GPU, sized for the ten minutes that one may be at hand."""

@@ -1,4 +1,4 @@
-"""Everything that needs a real GPU, in one command that fits into ten minutes.
+"""Check and measure everything that needs a real GPU, in one command that fits into ten minutes.
 
 python -m benchmarks.gpu_check --out DIR --minutes 9    check and measure; DIR/gpu_check.json has all of it
 python -m benchmarks.gpu_check --dry-run --minutes 9    print the plan with its PREDICTED clock; needs no GPU
@@ -93,7 +93,7 @@ def predicted_clock(plan: tuple[Stage, ...], seconds: float) -> list[dict[str, A
 
 
 def _chosen(plan: tuple[Stage, ...], names: list[str] | None) -> tuple[Stage, ...]:
-    """Those items of a plan that were asked for by name."""
+    """Keep the items of a plan that were asked for by name."""
     if names is None:
         return plan
     unknown = set(names) - {item.name for stage in plan for item in stage.items}
@@ -107,7 +107,7 @@ def _chosen(plan: tuple[Stage, ...], names: list[str] | None) -> tuple[Stage, ..
 
 
 def _sources() -> str:
-    """A digest of all that the items run."""
+    """Digest the sources of everything that the items run."""
     digest = hashlib.sha256()
     for folder in ("gzkern", "kernels", "tests", "benchmarks"):
         for file in sorted((ROOT / folder).rglob("*")):
@@ -117,7 +117,7 @@ def _sources() -> str:
 
 
 def _earlier(path: Path, sources: str) -> dict[str, Result]:
-    """The items that an earlier call brought to an end, by the same sources."""
+    """Read the results of items that an earlier call finished, on the same sources."""
     if not path.exists():
         return {}
     document = _document(path)

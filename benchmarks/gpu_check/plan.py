@@ -24,7 +24,7 @@ RESULT = "{result}"
 """In a command: the JSON file that it writes."""
 
 PART = 0.8
-"""Of an item's limit: its budget, so that it ends by itself."""
+"""An item's budget, as a part of its limit, so that it ends by itself."""
 
 SANITIZERS = ("memcheck", "racecheck", "initcheck", "synccheck")
 _PYTHON = (sys.executable, "-m")
@@ -114,6 +114,7 @@ def _correct(small: bool) -> tuple[Item, ...]:
         *convolutions,
         _benchmark("other_operations", "ops", *verify, expected=30, limit=110),
         _tests("golden_run", "tests/test_golden_run.py", expected=40, limit=90),
+        Item("compile_cases", (sys.executable, "tests/kernels/compile_cases.py"), 35, 110, needs=("pytest",)),
         _tests("graph", "tests/test_graph.py", "tests/test_cuda_device.py", expected=60, limit=115),
     )
 

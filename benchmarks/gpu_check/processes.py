@@ -117,7 +117,7 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 
 
 def _read(path: Path) -> Any:
-    """What an item wrote; None where it wrote nothing whole."""
+    """Read what an item wrote; None where that is no whole JSON file."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -11,13 +11,13 @@ PASSED, FAILED, CRASHED, TIMED_OUT = "passed", "failed", "crashed", "timed out"
 LEFT_OUT, NO_TIME, NO_GPU = "left out", "no time left", "the GPU is lost"
 
 Result = dict[str, Any]
-"""What became of an item: its name, stage and status, and once it began also begin, seconds and limit."""
+"""The outcome of an item: its name, stage and status, and once it began also begin, seconds and limit."""
 
 _LOST = (CRASHED, TIMED_OUT)
 
 
 class Runner(Protocol):
-    """What runs items: processes, or a simulation of them."""
+    """A runner of items: as processes, or as a simulation of them."""
 
     def now(self) -> float:
         """Seconds since the check began."""
@@ -26,7 +26,7 @@ class Runner(Protocol):
         """Say what an item lacks; None if nothing."""
 
     def run(self, items: Sequence[tuple[Item, float]]) -> Iterator[Result]:
-        """Run items at once, each for at most so many seconds; yield what became of each as it ends."""
+        """Run items at once, each for at most so many seconds; yield the result of each as it ends."""
 
     def gpu_answers(self) -> bool:
         """Say whether the GPU still computes."""
@@ -42,7 +42,7 @@ def carry_out(
         seconds: of the whole check.
         runner: of the items.
         done: names of the items that an earlier call brought to an end; they are passed over.
-        report: called with what became of each item, as it ends.
+        report: called with the result of each item, as it ends.
     """
     lost = False
 

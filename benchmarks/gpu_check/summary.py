@@ -1,4 +1,4 @@
-"""What to look at first, in words: what was lost, what is wrong, what is slower than predicted or than the others."""
+"""The summary of a check, most urgent first: lost items, wrong results, and where time is lost."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def summary(results: Sequence[Result]) -> list[str]:
 
 
 def _lost(results: Sequence[Result]) -> Iterator[str]:
-    """Items that did not pass, with the line of their output that says most."""
+    """Name the items that did not pass, with the line of their output that says why."""
     for each in results:
         if each["status"] not in (PASSED, LEFT_OUT, NO_TIME):
             how = " ".join(filter(None, (each["status"], each.get("reason"))))
@@ -62,7 +62,7 @@ def _telling(output: str) -> str:
 
 
 def _wrong(rows: Mapping[str, Sequence[dict[str, Any]]]) -> Iterator[str]:
-    """Rows that must not be believed, once each."""
+    """Repeat the error of every row that must not be believed, once."""
     errors = (row.get("error") for some in rows.values() for row in some)
     sentences = dict.fromkeys(error for error in errors if isinstance(error, str))  # of a proof it is a number
     yield from (f"wrong: {sentence}" for sentence in sentences)
@@ -76,7 +76,7 @@ def _wrong(rows: Mapping[str, Sequence[dict[str, Any]]]) -> Iterator[str]:
 
 
 def _step_times(steps: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """Times of our step beside the predicted ones, and of our predictions."""
+    """Give our times of a step, beside the predicted ones, and our rates of prediction."""
     predicted = {row["precision"]: row["at_most_us"] for row in _predicted()["totals"] if row["taken"]}
     for row in _ours(steps, STEP):
         beside = f", PREDICTED {predicted[row['precision']]:.0f} on an H100" if row["precision"] in predicted else ""
@@ -97,7 +97,7 @@ def _ours(steps: Sequence[dict[str, Any]], name: str) -> list[dict[str, Any]]:
 
 
 def _side_stream(steps: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """Where the update on the side stream is faster than the fused one, which training uses."""
+    """Name the precisions in which the update on the side stream is faster than the fused one, which training uses."""
     times = {(row["precision"], row["engine"]): row["ms"] for row in steps if row["name"] == STEP and row["ms"]}
     for (precision, engine), ms in times.items():
         other = times.get((precision, "gzkern side stream"))
@@ -109,7 +109,7 @@ def _side_stream(steps: Sequence[dict[str, Any]]) -> Iterator[str]:
 
 
 def _against_torch(steps: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """Our ratio to PyTorch's best, the lowest first."""
+    """Give our ratios to PyTorch's best form, the lowest first."""
     rows = sorted((row for row in steps if row.get("ratio")), key=lambda row: row["ratio"])
     for row in rows:
         title = f"{row['name']} of {row['batch']} images in {row['precision']}"
@@ -117,7 +117,7 @@ def _against_torch(steps: Sequence[dict[str, Any]]) -> Iterator[str]:
 
 
 def _launches(results: Sequence[Result]) -> Iterator[str]:
-    """Launches of a step that take the most time beyond the predicted."""
+    """Name the launches of a step that take the most time beyond the predicted."""
     predicted: dict[tuple[str, str, str], float] = {
         (row["precision"], row["operation"], row["kernel"]): row["us"]
         for row in _predicted()["rows"]
@@ -135,7 +135,7 @@ def _launches(results: Sequence[Result]) -> Iterator[str]:
 
 
 def _against_baselines(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """Kernels that a baseline beats with a cold cache, where most time is lost first."""
+    """Name kernels that a baseline beats with a cold cache, those that lose most time first."""
     behind = [row for row in rows if row["l2"] == "cold" and row["ratio"] and row["ratio"] < 1]
     for row in sorted(behind, key=lambda row: row["baseline_ms"] - row["ms"])[:_MOST]:
         words = (row[key] for key in ("name", "layer", "pass", "form", "precision"))
@@ -146,7 +146,7 @@ def _against_baselines(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
 
 
 def _tiles(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """Tiles that are chosen though another is faster."""
+    """Name tiles that are chosen though another is faster."""
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for row in rows:
         if row["ms"]:
@@ -166,7 +166,7 @@ def _tiles(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
 
 
 def _ceilings(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """Bandwidth, and the gap between launches where it is not the assumed one."""
+    """Give the measured bandwidth, and the gap between launches beside the assumed one."""
     for row in rows:
         if row["name"] == "copy on the device":
             yield f"a copy on the device: {row['gb_s']:.0f} GB/s, read and written"

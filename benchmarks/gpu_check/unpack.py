@@ -1,4 +1,4 @@
-"""Measurements of a check as the files that benchmarks and tables read: one a benchmark, in benchmarks/results."""
+"""Take a check apart into the files that benchmarks and tables read, one a benchmark, in benchmarks/results."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _KEYS = (
     *("name", "layer", "pass", "form", "precision", "batch", "engine", "l2", "baseline", "version", "rank"),
     *("device", "kernel", "proof"),
 )
-"""What tells the rows of a benchmark apart."""
+"""Keys by which the rows of a benchmark differ."""
 
 
 def unpack(document: dict[str, Any], folder: Path) -> None:

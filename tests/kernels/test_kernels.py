@@ -6,6 +6,7 @@
 import os
 import random
 
+import compile_cases
 import pytest
 from collect import all_cases
 from harness import assert_same_bits, prove, results_of
@@ -59,6 +60,21 @@ def test_warpgroup_products_read_what_fences_have_published(case):
     with backend.settings(mode="trace", order="random", seed=SEED, late_copies=True):
         case.check(case.inputs(), results_of(case, backend))
     assert any(call.startswith("wgmma") for launch in backend.trace() for call in launch.calls)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("capability", [90, 89])
+def test_kernels_of_the_cases_are_known_before_a_gpu_runs_them(capability):
+    """So that a check on a GPU compiles them in a process a core."""
+    from gzkern.cuda import source
+    from gzkern.cuda.launch import Limits
+
+    units = compile_cases.units(Limits(capability, 132, 227 << 10))
+    assert len(set(units)) == len(units) > 100
+    files = {file for file, _ in units}
+    kernels = {kernel for file in files for kernel in source.load(file).kernels}
+    unknown = {case.kernel for case in all_cases() if "wgmma" not in case.kernel} - kernels
+    assert unknown == set()
 
 
 @pytest.mark.gpu

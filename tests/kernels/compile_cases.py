@@ -1,0 +1,47 @@
+"""Compile the kernels of all cases for this machine's GPU, a process a core, so that no test waits for NVRTC.
+
+python tests/kernels/compile_cases.py
+
+Nothing is launched: each case is recorded, and the recording names files and tiles.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+TESTS = Path(__file__).parents[1]
+sys.path[:0] = [str(TESTS), str(TESTS.parent)]
+
+from collect import all_cases  # noqa: E402
+
+from gzkern.cuda.graph import Blueprint, Recorder  # noqa: E402
+from gzkern.errors import GzkernError  # noqa: E402
+
+
+def main():
+    from gzkern.cuda.device import backend, require
+
+    require()
+    gpu = backend()
+    seconds = gpu.compile_all(units(gpu.limits))
+    print(f"{len(seconds)} files and tiles, {sum(seconds.values()):.0f} s of compilation")
+    return 0
+
+
+def units(limits):
+    """Files and tiles that the cases launch on a GPU of these limits, in the order of the cases."""
+    found = {}
+    for case in all_cases():
+        recorder = Recorder(Blueprint(limits))
+        inputs = {name: recorder.outside(np.asarray(array, order="C"), name) for name, array in case.inputs().items()}
+        try:
+            case.call(**inputs)
+        except (AttributeError, GzkernError):  # no recording of this case, or no such kernel on this GPU
+            continue
+        found.update(dict.fromkeys((launch.kernel.file, launch.kernel.tile) for launch in recorder.finish()))
+    return list(found)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
