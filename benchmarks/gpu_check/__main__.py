@@ -15,6 +15,7 @@ import argparse
 import hashlib
 import json
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     require()
     options.out.mkdir(parents=True, exist_ok=True)
-    results = check(plan, 60 * options.minutes, options.out)
+    results = check(plan, 60 * options.minutes, options.out, options.only or ())
     print("\nLook at first:")
     for sentence in summary(results):
         print(f"- {sentence}")
@@ -55,11 +56,20 @@ def main(arguments: list[str] | None = None) -> int:
     return 0 if all(each["status"] == PASSED for each in results) else 1
 
 
-def check(plan: tuple[Stage, ...], seconds: float, out: Path) -> list[Result]:
-    """Run the items that an earlier call on the same sources did not finish; write after each what is known."""
+def check(plan: tuple[Stage, ...], seconds: float, out: Path, again: Collection[str] = ()) -> list[Result]:
+    """Run the items that have not passed yet on these sources; write after each what is known.
+
+    Args:
+        plan: of the items.
+        seconds: for all of them.
+        out: the folder of an earlier call, or a new one.
+        again: names of items that are run although they have passed.
+    """
     path = out / NAME
     facts = {**machine(), "sources": _sources(), "minutes": seconds / 60}
-    found = {item.name: None for stage in plan for item in stage.items} | _earlier(path, facts["sources"])
+    earlier = _earlier(path, facts["sources"])
+    found: dict[str, Result | None] = {item.name: None for stage in plan for item in stage.items} | earlier
+    done = {name for name, result in earlier.items() if result["status"] == PASSED} - set(again)
 
     def report(result: Result) -> None:
         found[result["name"]] = result
@@ -69,7 +79,7 @@ def check(plan: tuple[Stage, ...], seconds: float, out: Path) -> list[Result]:
 
     with tempfile.TemporaryDirectory() as scratch:
         runner = Processes(Path(scratch))
-        carry_out(plan, seconds, runner, [name for name, result in found.items() if result], report)
+        carry_out(plan, seconds, runner, done, report)
     return [each for each in found.values() if each]
 
 
@@ -117,13 +127,13 @@ def _sources() -> str:
 
 
 def _earlier(path: Path, sources: str) -> dict[str, Result]:
-    """Read the results of items that an earlier call finished, on the same sources."""
+    """Read the results of an earlier call, on the same sources."""
     if not path.exists():
         return {}
     document = _document(path)
     if document.get("sources") != sources:
         return {}
-    return {item["name"]: item for item in document["items"] if item["status"] in ("passed", "failed")}
+    return {item["name"]: item for item in document["items"]}
 
 
 def _document(path: Path) -> dict[str, Any]:
