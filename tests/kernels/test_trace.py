@@ -20,6 +20,7 @@ def line_of(text):
 
 
 def trace(kernel, *arguments, grid=1, **settings):
+    backend.trace()  # forget the launches of other tests
     with backend.settings(mode="trace", **settings):
         Kernel(FILE, kernel)(backend, Geometry((grid,), (32,)), *arguments)
     (launch,) = backend.trace()
