@@ -115,6 +115,7 @@ def test_samples_on_a_gpu_are_as_many_passes_as_last():
 
 
 @pytest.mark.gxx
+@pytest.mark.slow
 def test_a_step_on_a_fake_gpu(tmp_path):
     """Ours is recorded and replayed, looked at launch by launch, and predicts what float64 does."""
     out, config = tmp_path / "rows.json", tmp_path / "small.toml"

@@ -41,7 +41,8 @@ FILES = (
 @pytest.mark.parametrize(
     "chosen",
     [
-        pytest.param("not precision and not golden and not recentres and not tf32", id="most"),
+        pytest.param("(replayed and False and fp32) or real_gpu or large_arrays or philox", id="quick"),
+        pytest.param("not precision and not golden and not recentres and not tf32", id="most", marks=pytest.mark.slow),
         pytest.param("precision or golden or recentres or tf32", id="rest", marks=pytest.mark.slow),
     ],
 )

@@ -59,10 +59,10 @@ def assert_only_lost(results, name, status):
 
 
 def test_a_hang(rehearse):
-    results, summary = rehearse("hang:relu_forward", launching("relu", limit=6), launching("maxout"))
+    results, summary = rehearse("hang:relu_forward", launching("relu", limit=4), launching("maxout"))
     assert_only_lost(results, "relu", "timed out")
-    assert 6 <= results["relu"]["seconds"] < 8
-    assert summary[0].startswith("relu: timed out after 6")
+    assert 4 <= results["relu"]["seconds"] < 6
+    assert summary[0].startswith("relu: timed out after 4")
 
 
 def test_a_crash(rehearse):

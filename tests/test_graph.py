@@ -81,8 +81,10 @@ class Run:
 
 
 @pytest.mark.parametrize("device", KERNEL_DEVICES)
-@pytest.mark.parametrize("precision", ["fp32", "tf32"])
-@pytest.mark.parametrize("side_stream", [False, True])
+@pytest.mark.parametrize(
+    ("side_stream", "precision"),
+    [(False, "fp32"), (False, "tf32"), (True, "fp32"), pytest.param(True, "tf32", marks=pytest.mark.slow)],
+)
 def test_a_replayed_step_has_the_bits_of_the_eager_one(device, precision, side_stream, monkeypatch):
     monkeypatch.setattr(gzkern.steps, "record", partial(record, side_stream=side_stream))
     eager, recorded = (Run(device, f"train.precision={precision}") for _ in range(2))
