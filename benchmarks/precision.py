@@ -55,11 +55,11 @@ def main(arguments: list[str] | None = None) -> int:
         if options.run:
             network.load_state(load(options.run, "cpu").network.state())
         rows += [{"precision": precision, **row} for row in errors(network, config, crops, targets)]
+        if options.json:
+            facts = {name: getattr(options, name) for name in ("device", "config", "batch", "data", "run")}
+            products = {"tf32": CAVEAT} if options.device == "cpu" else {}
+            write_json(options.json, rows, {**facts, **products, **select(options.device).describe()})
     print_table(rows, ["precision", "array", "norm", "largest", "norm_same_decisions", "norm_other_mask"])
-    if options.json:
-        facts = {name: getattr(options, name) for name in ("device", "config", "batch", "data", "run")}
-        products = {"tf32": CAVEAT} if options.device == "cpu" else {}
-        write_json(options.json, rows, {**facts, **products, **select(options.device).describe()})
     return 0
 
 

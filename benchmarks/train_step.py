@@ -51,16 +51,10 @@ _FORMS: dict[str, dict[str, dict[str, dict[str, Any]]]] = {
         "cuda": {**_EAGER, "torch graph": _GRAPH, "torch channels-last graph": _LAST | _GRAPH},
         "emulated": {},
     },
-    "torch.compile": {
-        "cpu": {},
-        "cuda": {
-            "torch compiled": {"compiled": "reduce-overhead"},
-            "torch max-autotune": {"compiled": "max-autotune"},
-        },
-        "emulated": {},
-    },
+    "torch.compile": {"cpu": {}, "cuda": {"torch compiled": {"compiled": "reduce-overhead"}}, "emulated": {}},
+    "torch.max-autotune": {"cpu": {}, "cuda": {"torch max-autotune": {"compiled": "max-autotune"}}, "emulated": {}},
 }
-"""Forms of PyTorch by baseline, device and name; "reduce-overhead" compiles and captures CUDA graphs."""
+"""Forms of PyTorch by baseline, device and name; both modes of torch.compile capture CUDA graphs."""
 
 _TRAINED = {"cpu": [16], "cuda": [16, 256], "emulated": [2]}
 _PREDICTED = [960, 16, 64, 1]  # on a GPU, most telling first; 960 are 16 images with 60 views each
@@ -293,7 +287,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--threads", type=positive, default=len(os.sched_getaffinity(0)), help="of the CPU")
     parser.add_argument("--repeats", type=positive, default=15, help="samples of an engine (default: %(default)s)")
     parser.add_argument(
-        "--baseline", type=chosen("baseline", _FORMS), default=[], help="torch,torch.compile, or some, or none"
+        "--baseline", type=chosen("baseline", _FORMS), default=[], help=f"of {', '.join(_FORMS)}; or none"
     )
     parser.add_argument("--minutes", type=minutes, default=float("inf"), help="begin nothing new after so many")
     parser.add_argument("--json", metavar="FILE", type=file, help="write the rows")

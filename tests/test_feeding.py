@@ -101,7 +101,8 @@ class Numbers(RingFeed):
     def fill(self, first, stop):
         self.ring.wait_sent(first // self._slots - self._blocks)
         slot = first % (self._slots * self._blocks)
-        self.ring.host["number"][slot : slot + stop - first] = np.arange(first, stop)
+        shape = (-1, *[1] * (self.ring.host["number"].ndim - 1))
+        self.ring.host["number"][slot : slot + stop - first] = np.arange(first, stop).reshape(shape)
 
     def take_report(self):
         return {}
@@ -117,6 +118,23 @@ def test_every_step_finds_its_batch(first, stop, slots, blocks):
     for step in range(first, stop):
         feed.provide(step)
         assert backend.made.read("number", step) == step
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("blocks", [2, 3])
+def test_every_step_finds_its_batch_on_a_gpu(blocks):
+    """By launches that read the ring while its other half is copied from page-locked memory."""
+    from gzkern.cuda.device import backend
+    from gzkern.cuda.take import take
+
+    gpu, steps = backend(), 40
+    feed = Numbers(gpu, 3, blocks, {"number": ((4096,), np.float32)}, steps)
+    taken = []
+    for step in range(steps):
+        feed.provide(step)
+        taken.append(take(feed.ring.arrays["number"], gpu.asarray(np.array([step]))))
+    feed.close()
+    assert [set(gpu.asnumpy(numbers).tolist()) for numbers in taken] == [{step} for step in range(steps)]
 
 
 def test_a_block_is_sent_while_the_one_before_is_read():

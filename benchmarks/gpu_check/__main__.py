@@ -44,10 +44,12 @@ def main(arguments: list[str] | None = None) -> int:
     if options.dry_run:
         print_plan(plan, 60 * options.minutes)
         return 0
-    from gzkern.cuda.device import require
+    from gzkern.cuda.device import missing
 
-    require()
     options.out.mkdir(parents=True, exist_ok=True)
+    if reason := missing():
+        _write(options.out / NAME, {**machine(), "summary": [reason], "items": []})
+        raise InputError(f"device 'cuda': {reason}")
     results = check(plan, 60 * options.minutes, options.out, options.only or ())
     print("\nLook at first:")
     for sentence in summary(results):
@@ -74,13 +76,16 @@ def check(plan: tuple[Stage, ...], seconds: float, out: Path, again: Collection[
     def report(result: Result) -> None:
         found[result["name"]] = result
         known = [each for each in found.values() if each]
-        document = {**facts, "summary": summary(known), "items": known}
-        write_atomically(path, (json.dumps(document, indent=1) + "\n").encode())
+        _write(path, {**facts, "summary": summary(known), "items": known})
 
     with tempfile.TemporaryDirectory() as scratch:
         runner = Processes(Path(scratch))
         carry_out(plan, seconds, runner, done, report)
     return [each for each in found.values() if each]
+
+
+def _write(path: Path, document: dict[str, Any]) -> None:
+    write_atomically(path, (json.dumps(document, indent=1) + "\n").encode())
 
 
 def print_plan(plan: tuple[Stage, ...], seconds: float) -> None:
@@ -121,7 +126,8 @@ def _sources() -> str:
     digest = hashlib.sha256()
     for folder in ("gzkern", "kernels", "tests", "benchmarks"):
         for file in sorted((ROOT / folder).rglob("*")):
-            if file.suffix in (".py", ".cu", ".cuh", ".hpp", ".toml", ".json") and "results" not in file.parts:
+            result = "results" in file.relative_to(ROOT).parts
+            if file.suffix in (".py", ".cu", ".cuh", ".hpp", ".toml", ".json") and not result:
                 digest.update(file.read_bytes())
     return digest.hexdigest()
 

@@ -1,6 +1,6 @@
 """The plan of the check: its items, in which order, and how long each may take.
 
-Four stages. What they find is worth less from one to the next, so a check that ends early has what matters most:
+Four stages, the most telling first, so that a check that ends early has what matters most:
 
 compile    every kernel, and every tile of the published network, a process a core
 correct    the kernels that the network runs, tensor-core fragments, a short training, the graph: against float64
@@ -96,7 +96,7 @@ def stages(small: bool = False) -> tuple[Stage, ...]:
 
 
 def _compile(small: bool) -> tuple[Item, ...]:
-    units = ("--precision", "fp32", "--batch", "2") if small else ("--precision", "all", "--batch", "16,256")
+    units = ("--precision", "fp32", "--batch", "2") if small else ("--precision", "all", "--batch", "16,256,960")
     return (
         Item("info", (*_PYTHON, "gzkern", "info", "--json"), 6, 30),
         Item("compile", (*_PYTHON, "gzkern", "warmup", "--device", "cuda", *units), 25, 60),
@@ -109,13 +109,15 @@ def _correct(small: bool) -> tuple[Item, ...]:
         _benchmark(f"conv_{precision}", "conv", *verify, "--precision", precision, expected=25, limit=90)
         for precision in ("fp32", "tf32", "fp32x3", "bf16")
     )
+    graph = ("tests/test_graph.py", "tests/test_feeding.py", "tests/test_cuda_device.py")
     return (
         _tests("fragments", "tests/kernels/test_kernels.py", "-k", "fragments", expected=12, limit=60),
         *convolutions,
         _benchmark("other_operations", "ops", *verify, expected=30, limit=110),
         _tests("golden_run", "tests/test_golden_run.py", expected=40, limit=90),
         Item("compile_cases", (sys.executable, "tests/kernels/compile_cases.py"), 35, 110, needs=("pytest",)),
-        _tests("graph", "tests/test_graph.py", "tests/test_cuda_device.py", expected=60, limit=115),
+        _tests("graph", *graph, expected=60, limit=115),
+        _tests("training", "tests/test_kernel_devices.py", expected=60, limit=115, needs=("tomli_w", "safetensors")),
     )
 
 
@@ -123,7 +125,7 @@ def _speed(small: bool) -> tuple[Item, ...]:
     sizes = ("--config", "laptop", "--batch", "2", "--repeats", "1") if small else ("--batch", "16", "--repeats", "7")
     passes = ("--predict-batch", "2" if small else "16")
     predict = ("--predict-only", "--predict-batch", "2" if small else "960,16")
-    torch, compiled = ("--baseline", "torch"), ("--baseline", "torch.compile")
+    torch, compiled = ("--baseline", "torch"), ("--baseline", "torch.compile")  # of which each may take minutes
 
     def step(name: str, precisions: str, *options: str, expected: float, limit: float) -> Item:
         needs = ("torch",) if "--baseline" in options else ()
@@ -133,20 +135,22 @@ def _speed(small: bool) -> tuple[Item, ...]:
     return (
         step("step", "fp32,tf32", *passes, expected=30, limit=45),
         step("prediction", "fp32,bf16", *predict, expected=25, limit=40),
-        step("step_against_torch", "fp32,tf32", *passes, *torch, expected=60, limit=80),
-        step("step_against_torch_compile", "tf32,fp32", *passes, *compiled, expected=60, limit=80),
+        step("step_against_torch", "fp32,tf32", *passes, *torch, expected=60, limit=70),
+        step("tf32_against_torch_compile", "tf32", *passes, *compiled, expected=30, limit=40),
+        step("fp32_against_torch_compile", "fp32", *passes, *compiled, expected=30, limit=40),
     )
 
 
 def _rest(small: bool) -> tuple[Item, ...]:
     sizes = ("--batch", "2", "--samples", "1") if small else ("--batch", "16,256", "--samples", "30")
+    one_batch = ("--batch", "2" if small else "16", "--samples", "1" if small else "30")
     little = ("--mib", "1", "--samples", "1") if small else ()
     network = ("--config", "laptop", "--batch", "2") if small else ("--config", "paper", "--batch", "4")
-    tiles = ("--precision", "fp32,tf32", "--top", "1" if small else "4")
+    tiles = ("--precision", "fp32,tf32", "--top", "1" if small else "2")
     return (
         _benchmark("conv", "conv", "--baseline", "cudnn,torch", *sizes, *_BUDGET, expected=60, limit=20, share=4),
         _benchmark("bandwidth", "bandwidth", *little, expected=8, limit=8, share=1),
-        _benchmark("tiles", "tiles", *tiles, *sizes, *_BUDGET, expected=45, limit=20, share=3),
+        _benchmark("tiles", "tiles", *tiles, *one_batch, *_BUDGET, expected=45, limit=20, share=3),
         _benchmark("ops", "ops", *sizes, *_BUDGET, expected=30, limit=15, share=2),
         _benchmark("precision", "precision", *network, expected=30, limit=40, share=2, needs=("safetensors", "tqdm")),
         _tests("kernels", "tests/kernels", "--stop-after", BUDGET, expected=70, limit=20, share=4),
@@ -159,9 +163,9 @@ def _benchmark(name: str, module: str, *options: str, **times: Any) -> Item:
     return Item(name, (*_PYTHON, f"benchmarks.{module}", *device, *options, "--json", RESULT), **times)
 
 
-def _tests(name: str, *selection: str, **times: Any) -> Item:
-    command = (*_PYTHON, "pytest", "-m", "gpu", "-p", "no:cacheprovider", *selection, f"--record={RESULT}")
-    return Item(name, command, needs=("pytest",), **times)
+def _tests(name: str, *selection: str, needs: tuple[str, ...] = (), **times: Any) -> Item:
+    command = (*_PYTHON, "pytest", "-rs", "-m", "gpu", "-p", "no:cacheprovider", *selection, f"--record={RESULT}")
+    return Item(name, command, needs=("pytest", *needs), **times)
 
 
 def _sanitizer(tool: str) -> Item:

@@ -14,11 +14,14 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
+from benchmarks.engines import LATE
 from benchmarks.gpu_check.plan import Item
-from benchmarks.gpu_check.schedule import CRASHED, FAILED, PASSED, TIMED_OUT, Result
+from benchmarks.gpu_check.schedule import CRASHED, FAILED, INCOMPLETE, PASSED, TIMED_OUT, Result
+from gzkern.processes import cores
 
 ROOT = Path(__file__).parents[2]
 _TAIL = 4000  # characters of an item's output that are kept
+_THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")  # of an item, so that all have cores
 _PATIENCE = 5  # seconds for a killed process to be gone; one that hangs in the driver stays
 _PROBE = 20  # seconds for the GPU to answer
 _ANSWER = "from gzkern.cuda.device import backend; import numpy as np; backend().asnumpy(backend().asarray(np.ones(9)))"
@@ -34,6 +37,7 @@ class Processes:
     def __init__(self, scratch: Path):
         self._scratch, self._begin = scratch, time.monotonic()
         self._running: set[subprocess.Popen[bytes]] = set()
+        self._threads = cores()
         self._stopped = False
 
     def now(self) -> float:
@@ -46,6 +50,7 @@ class Processes:
 
     def run(self, items: Sequence[tuple[Item, float]]) -> Iterator[Result]:
         """See ``schedule.Runner``."""
+        self._threads = max(2, cores() // len(items))
         with ThreadPoolExecutor(len(items)) as threads:
             try:
                 for future in as_completed([threads.submit(self._run, *each) for each in items]):
@@ -66,7 +71,10 @@ class Processes:
         command, begin = item.arguments(limit, results), self.now()
         print(f"{begin:6.1f} s  {item.name} …", flush=True)
         code, output = self._finish(command, limit, log)
-        status = TIMED_OUT if code is None else PASSED if code == 0 else FAILED if code > 0 else CRASHED
+        found = _read(results)
+        status = TIMED_OUT if code is None else FAILED if code > 0 else CRASHED if code < 0 else PASSED
+        if status == PASSED and _is_cut_short(found, output):
+            status = INCOMPLETE
         why = f" by {signal.Signals(-code).name}" if status == CRASHED and code else ""
         print(f"{self.now():6.1f} s  {item.name}: {status}{why}", flush=True)
         return {
@@ -74,7 +82,7 @@ class Processes:
             **{"begin": round(begin, 1), "seconds": round(self.now() - begin, 1), "limit": round(limit, 1)},
             "command": command,
             "output": output if item.name == "info" else output[-_TAIL:],
-            "results": _read(results),
+            "results": found,
         }
 
     def _finish(self, command: Sequence[str], seconds: float, log: Path) -> tuple[int | None, str]:
@@ -83,6 +91,7 @@ class Processes:
         Output goes to a file: at the end of a pipe one would wait for every process that holds it.
         """
         environment = {**os.environ, "GZKERN_REQUIRE": "gpu", "PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1"}
+        environment |= dict.fromkeys(_THREADS, str(self._threads))
         code: int | None = None
         with log.open("wb") as file:
             try:
@@ -109,11 +118,21 @@ class Processes:
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """End a process and its children, as far as they can be ended."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+    """End a process and all of its session, also what is in groups of its own, as far as they can be ended."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            if int(fields[3]) == process.pid:
+                os.kill(int(folder.name), signal.SIGKILL)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(_PATIENCE)
+
+
+def _is_cut_short(results: Any, output: str) -> bool:
+    """Say whether an item ended by itself before it was done, since its budget was spent."""
+    rows = results.get("rows", []) if isinstance(results, dict) else []
+    late = any(LATE in (row.get("failed"), row.get("missing")) for row in rows)
+    return late or "--stop-after" in output or "were not reached" in output
 
 
 def _read(path: Path) -> Any:

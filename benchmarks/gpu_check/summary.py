@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.engines import PREDICT, STEP
-from benchmarks.gpu_check.schedule import LEFT_OUT, NO_TIME, PASSED, Result
+from benchmarks.gpu_check.schedule import INCOMPLETE, LEFT_OUT, NO_TIME, PASSED, Result
 
 PREDICTED = Path(__file__).parents[1] / "results" / "timeline_predicted.json"
 GAP_ASSUMED = 1.0  # µs, benchmarks/timeline.py
@@ -40,12 +40,13 @@ def summary(results: Sequence[Result]) -> list[str]:
 def _lost(results: Sequence[Result]) -> Iterator[str]:
     """Name the items that did not pass, with the line of their output that says why."""
     for each in results:
-        if each["status"] not in (PASSED, LEFT_OUT, NO_TIME):
+        if each["status"] not in (PASSED, INCOMPLETE, LEFT_OUT, NO_TIME):
             how = " ".join(filter(None, (each["status"], each.get("reason"))))
             after = f" after {each['seconds']:g} s" if each.get("seconds") is not None else ""
             line = _telling(each.get("output", ""))
             yield f"{each['name']}: {how}{after}" + (f": {line}" if line else "")
-    for status, words in ((LEFT_OUT, "left out"), (NO_TIME, "not begun, no time was left")):
+    kinds = {INCOMPLETE: "ended before all was measured", LEFT_OUT: "left out", NO_TIME: "not begun, no time was left"}
+    for status, words in kinds.items():
         names = [each["name"] for each in results if each["status"] == status]
         if names:
             reasons = dict.fromkeys(each["reason"] for each in results if each["status"] == status and each["reason"])

@@ -10,7 +10,10 @@ from typing import Any
 from gzkern.files import write_atomically
 
 FILES = {
-    "train_step": ("step", "prediction", "step_against_torch", "step_against_torch_compile"),
+    "train_step": (
+        *("step", "prediction", "step_against_torch"),
+        *("tf32_against_torch_compile", "fp32_against_torch_compile"),
+    ),
     "conv": ("conv",),
     "bandwidth": ("bandwidth",),
     "tiles": ("tiles",),
@@ -38,7 +41,11 @@ def unpack(document: dict[str, Any], folder: Path) -> None:
         whole = {**parts[0], "rows": _merged(parts)}
         launches = _launches(parts)
         _write(folder / f"{benchmark}_cuda.json", whole | ({"launches": launches} if launches else {}))
-    bare = [{key: value for key, value in item.items() if key != "results"} for item in document["items"]]
+    unpacked = {name for names in FILES.values() for name in names}
+    bare = [
+        {key: value for key, value in item.items() if key != "results" or item["name"] not in unpacked}
+        for item in document["items"]
+    ]
     _write(folder / "gpu_check.json", {**document, "items": bare})
 
 
