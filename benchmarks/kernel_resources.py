@@ -74,7 +74,7 @@ class Row:
 
     @property
     def spills(self) -> bool:
-        """Whether the kernel stores registers in local memory."""
+        """Say whether the kernel stores registers in local memory."""
         return bool(self.spill_stores or self.spill_loads)
 
     def __str__(self) -> str:

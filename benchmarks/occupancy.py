@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Multiprocessor:
-    """What the blocks of a multiprocessor share: warps, blocks, and bytes of shared memory."""
+    """The limits that the blocks of a multiprocessor share: warps, blocks, and bytes of shared memory."""
 
     warps: int
     blocks: int

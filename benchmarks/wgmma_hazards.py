@@ -93,7 +93,7 @@ class _Step:
 
     @property
     def goes_on(self) -> bool:
-        """Whether the next instruction may follow; a BRA may have a predicate among its operands, not before it."""
+        """Say whether the next instruction may follow; a BRA may have a predicate among its operands, not before it."""
         jumps = self.instruction.target is not None and self.instruction.operands.startswith("`")
         return self.instruction.guarded or not (jumps or self.instruction.name == "EXIT")
 
@@ -105,7 +105,7 @@ class _Step:
         return state if self._wait is None else state.waited(self._wait)
 
     def is_hazard(self, state: _State) -> bool:
-        """Whether the instruction touches registers of a product that may run."""
+        """Say whether the instruction touches registers of a product that may run."""
         return any(self._collides(product) for product in state.open.union(*state.groups))
 
     def _collides(self, running: _Product) -> bool:

@@ -1,4 +1,4 @@
-"""What breaks on purpose: ``FAKE_GPU_FAULT``, one fault or several with commas.
+"""Faults on purpose: ``FAKE_GPU_FAULT`` names one, or several with commas.
 
 - ``hang:KERNEL``: a kernel of this name never ends;
 - ``crash:KERNEL``: the process dies of SIGSEGV where such a kernel runs;
@@ -22,7 +22,7 @@ assert _CHOSEN.keys() <= {"hang", "crash", "nan", "illegal", "memory", "nvrtc", 
 
 
 def lacks(part):
-    """Whether this machine lacks NVRTC, a driver, or its newer functions."""
+    """Say whether this machine lacks NVRTC, a driver, or its newer functions."""
     return part in _CHOSEN
 
 

@@ -16,7 +16,7 @@ _MOST_SPARE = 512 << 20  # bytes that wait for somebody to need just so many
 
 
 class Owner:
-    """What an array and its views share: their memory goes back to its pool with the last of them."""
+    """The owner of the memory of an array and its views, which goes back to its pool with the last of them."""
 
     def __init__(self, pool, buffer):
         self._pool, self.buffer = pool, buffer

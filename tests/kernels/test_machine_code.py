@@ -1,4 +1,4 @@
-"""What the kernels' machine code must not do: touch registers of running products, spill unseen, serialise products."""
+"""Checks of the kernels' machine code: registers of running products, unseen spills, serialised products."""
 
 import re
 from concurrent.futures import ThreadPoolExecutor
