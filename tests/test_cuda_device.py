@@ -1,4 +1,4 @@
-"""What gzkern says of a GPU that is not there, and how it launches on one that is, on a fake CuPy."""
+"""Messages about a GPU that is not there, and launches on one that is, through a fake CuPy."""
 
 import os
 import subprocess

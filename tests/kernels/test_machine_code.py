@@ -16,14 +16,14 @@ from gzkern.errors import InputError
 pytestmark = pytest.mark.nvrtc
 
 WGMMA = [kernel for kernel in kernel_resources.tiled_kernels("sm_90a") if "wgmma" in kernel.name]
-"""What an H100 takes for the published network."""
+"""The wgmma kernels that an H100 runs for the published network."""
 
 each_compiler = pytest.mark.parametrize("toolchain", [HERE, pytest.param("13.0", marks=pytest.mark.slow)])
 
 
 @pytest.fixture(scope="module")
 def nvdisasm(lacking):
-    """What a test needs that disassembles."""
+    """Require nvdisasm, for tests that disassemble."""
     try:
         require()
     except InputError as error:

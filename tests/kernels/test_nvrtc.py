@@ -25,7 +25,7 @@ each_toolchain = pytest.mark.parametrize(("toolchain", "architecture"), TOOLCHAI
 
 @pytest.fixture(scope="module")
 def programs(request, compiler):
-    """What this session's tests ask for, by compiler, file and architecture; all cores begin at once."""
+    """Programs that this session's tests ask for, by compiler, file and architecture; all cores begin at once."""
     asked = [item.callspec.params for item in request.session.items if "programs" in getattr(item, "fixturenames", ())]
     keys = {(params["toolchain"], params["file"], params["architecture"]): None for params in asked}
     known = [key for key in keys if kernel_resources.GPUS[key[2]].capability in compiler(key[0]).architectures]

@@ -128,7 +128,7 @@ def test_a_version_that_is_not_there(capsys):
 
 @pytest.mark.nvrtc
 def test_the_command_prints_a_row_an_architecture(tmp_path, monkeypatch, capsys):
-    """Of one file, by the compiler of this environment; and records what is new if it is asked to."""
+    """Compile one file by this environment's compiler; with --update, record the new rows."""
     monkeypatch.setattr(source, "stems", lambda: ["relu"])
     monkeypatch.setattr(toolchains, "tiled_kernels", lambda architecture: [])
     monkeypatch.setattr(toolchains, "accepted_spills", list)

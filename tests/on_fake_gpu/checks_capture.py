@@ -138,7 +138,7 @@ def each_order():
 
 
 def results(order, bug):
-    """What a graph computes whose side branch writes to memory that the main stream reads after their join."""
+    """Run a graph whose side branch writes to memory that the main stream reads after their join."""
     queues.set_policy(order)
     backend = device.backend()
     x, y = backend.asarray(-ONES), backend.asarray(-ONES)

@@ -32,7 +32,7 @@ def a_policy_for_this_test_alone():
 
 
 def trained(policy, blocks=2, mutate=lambda ring: None):
-    """Whether every step found its batch, and memory that was given back stayed its new owner's."""
+    """Say whether every step found its batch, and memory that was given back stayed its new owner's."""
     queues.set_policy(policy)
     backend = device.backend()
     garbage = backend.asarray(np.full((2 * SLOTS, *SHAPE), -1, np.float32))
@@ -48,7 +48,7 @@ def trained(policy, blocks=2, mutate=lambda ring: None):
 
 
 def closed_early(policy, mutate=lambda ring: None):
-    """Whether memory of a ring that was closed with a copy under way is its next owner's."""
+    """Say whether memory of a ring that was closed with a copy under way is its next owner's."""
     queues.set_policy(policy)
     backend = device.backend()
     feed = Numbers(backend, SLOTS, 2, {"number": (SHAPE, np.float32)}, STEPS)
