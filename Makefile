@@ -3,9 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 DEMO := demo
-CUDA := kernels/*.cu kernels/include/*.cuh gzkern/emulator/include/*.hpp tests/kernels/*.cu
+CUDA := $(shell git ls-files '*.cu' '*.cuh' '*.hpp')
 # cuda13 or cuda12, as the NVIDIA driver wants it; nothing without one.
-EXTRA := $$($(BIN)/python -c 'from gzkern.cuda.device import extra; print(extra() or "")')
+EXTRA := $$($(BIN)/python -c 'from gzkern.runtime.gpu import extra; print(extra() or "")')
 
 .PHONY: demo test test-all lint format bench clean
 

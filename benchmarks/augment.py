@@ -20,21 +20,22 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.command import call
-from benchmarks.options import chosen, file, positive
-from benchmarks.report import print_table, write_json
-from benchmarks.warp_engines import BASELINES, ERRORS, Warp, engine
-from gzkern.augment.pool import BatchPool, Images, new_ring
+from gzkern.augment.pool import BatchPool, Images, new_staging_buffer
 from gzkern.augment.tables import Tables, tables
 from gzkern.augment.warp import warp_batch, warp_reference
 from gzkern.config import Config, load_config
+from gzkern.core.processes import cores
 from gzkern.data.catalogue import list_images
 from gzkern.data.encoded import EncodedImages
 from gzkern.data.images import decode
 from gzkern.data.loading import stamp_of
 from gzkern.device import MOST_WORKERS
 from gzkern.errors import InputError
-from gzkern.processes import cores
+
+from .baselines.warp_engines import BASELINES, ERRORS, Warp, engine
+from .harness.command import call
+from .harness.options import chosen, file, positive
+from .harness.report import print_table, write_json
 
 _MOST_FILES = 512  # of a folder that are looked at
 _IMAGES = 1_500  # that are warped in turn: 0.8 GB, more than any cache holds
@@ -156,17 +157,17 @@ def _overhead(images: np.ndarray, config: Config, samples: int) -> dict[str, Any
     batch, count = config.train.batch, _WAY
     examples = np.arange(count)
     indices, placed = examples % len(images), _tables(examples, images, config)
-    ring = new_ring(_SLOTS, batch, config.data.target, _ANSWERS)
+    staging_buffer = new_staging_buffer(_SLOTS, batch, config.data.target, _ANSWERS)
 
     def bare() -> float:
         begin = time.perf_counter()
         for k in range(count // batch):
             part = slice(k * batch, (k + 1) * batch)
-            warp_batch(images, indices[part], placed[0][part], placed[1][part], ring["crops"][k % _SLOTS])
+            warp_batch(images, indices[part], placed[0][part], placed[1][part], staging_buffer["crops"][k % _SLOTS])
         return (time.perf_counter() - begin) / count
 
     def pooled() -> float:
-        return _pool_seconds(images, config, ring, 1, count)
+        return _pool_seconds(images, config, staging_buffer, 1, count)
 
     pool, alone = _take_turns({"pool": pooled, "bare": bare}, samples).values()
     return {
@@ -184,18 +185,20 @@ def _overhead(images: np.ndarray, config: Config, samples: int) -> dict[str, Any
 
 def _way(name: str, images: Images, config: Config, workers: int, samples: int) -> dict[str, Any]:
     """The pool from a source, as training uses it; the reader does nothing."""
-    ring = new_ring(_SLOTS, config.train.batch, config.data.target, _ANSWERS)
+    staging_buffer = new_staging_buffer(_SLOTS, config.train.batch, config.data.target, _ANSWERS)
     count = _WAY if isinstance(images, np.ndarray) else _WAY // 4
 
     def pooled() -> float:
-        return _pool_seconds(images, config, ring, workers, count)
+        return _pool_seconds(images, config, staging_buffer, workers, count)
 
     pooled()
     seconds = statistics.median(pooled() for _ in range(samples))
     return {"name": name, "threads": workers, "ms": 1e3 * seconds, "images_per_s": 1 / seconds}
 
 
-def _pool_seconds(images: Images, config: Config, ring: dict[str, np.ndarray], workers: int, count: int) -> float:
+def _pool_seconds(
+    images: Images, config: Config, staging_buffer: dict[str, np.ndarray], workers: int, count: int
+) -> float:
     """Seconds an image, from the start of the pool to its last batch."""
     labels = np.zeros((images.shape[0], _ANSWERS), np.float32)
     begin = time.perf_counter()
@@ -203,7 +206,7 @@ def _pool_seconds(images: Images, config: Config, ring: dict[str, np.ndarray], w
         images,
         labels,
         _index_of(images),
-        ring,
+        staging_buffer,
         seed=0,
         augment=config.augment,
         data=config.data,

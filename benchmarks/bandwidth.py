@@ -3,7 +3,8 @@
 python -m benchmarks.bandwidth --json bandwidth.json
 
 Copies on the device count bytes read and bytes written. The gap is what each further empty kernel adds to a CUDA graph
-of one branch: benchmarks/timeline.py assumes one for its PREDICTED steps. A launch is what the host needs for one.
+of one branch: benchmarks/profile/timeline.py assumes one for its PREDICTED steps. A launch
+is what the host needs for one.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.command import call
-from benchmarks.options import file, positive
-from benchmarks.report import print_table, write_json
-from benchmarks.timing import SPIN
-from gzkern.cuda.launch import Geometry
 from gzkern.device import select
+from gzkern.runtime.kernel import Geometry
+
+from .harness.command import call
+from .harness.options import file, positive
+from .harness.report import print_table, write_json
+from .harness.timing import SPIN
 
 _COLUMNS = ("name", "bytes", "gb_s", "us")
 _LAUNCHES = 200
@@ -35,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     rows = list(_copies(options.mib << 20, options.samples)) + list(_launches(device.backend, options.samples))
     print_table(rows, _COLUMNS)
     if options.json:
-        from gzkern.cuda.device import describe
+        from gzkern.runtime.gpu import describe
 
         write_json(options.json, rows, {**describe(0), **device.describe()})
     return 0

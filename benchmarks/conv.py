@@ -13,13 +13,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 
-from benchmarks.command import call
-from benchmarks.contest import ring, run
-from benchmarks.conv_problem import LAYERS, PASSES, ConvProblem, published, small
-from benchmarks.options import add_common, batches_of, chosen, picture
-from benchmarks.roofline import draw
-from benchmarks.verify import PRECISIONS
-from gzkern.shapes import BACKWARD_DATA, FORWARD
+from gzkern.core.shapes import BACKWARD_DATA, FORWARD
+
+from .harness.command import call
+from .harness.conv_problem import LAYERS, PASSES, ConvProblem, published, small
+from .harness.harness import new_harness, run
+from .harness.options import add_common, batches_of, chosen, picture
+from .harness.verify import PRECISIONS
+from .profile.roofline import draw
 
 PREDICTION = (1, 64, 960)  # images; 960 are 16 with 60 transformations each
 _BY_COST = ("conv2", "conv1", "conv3", "conv4")
@@ -28,7 +29,7 @@ _BY_COST = ("conv2", "conv1", "conv3", "conv4")
 def main(arguments: list[str] | None = None) -> int:
     """Measure, print, write and draw; 1 if a row must not be believed."""
     options = _parse(arguments)
-    here = ring(options.device, options.samples, options.minutes)
+    here = new_harness(options.device, options.samples, options.minutes)
     rows, code = run(convolutions(options), here, options.baseline, options.json)
     if options.png and any(row["ms"] for row in rows):
         draw(rows, here.peaks, options.png)
@@ -43,9 +44,11 @@ def convolutions(options: argparse.Namespace, plain: tuple[bool, ...] = (False, 
                 for pass_name in options.pass_:
                     for layer in sorted(options.layer, key=_BY_COST.index):
                         if _is_computed(layer, pass_name, batch):
-                            sizes, form = published(layer, batch)
+                            sizes, epilogue = published(layer, batch)
                             sizes = small(sizes) if options.device == "emulated" else sizes
-                            yield ConvProblem(layer, pass_name, "plain" if is_plain else form, precision, batch, sizes)
+                            yield ConvProblem(
+                                layer, pass_name, "plain" if is_plain else epilogue, precision, batch, sizes
+                            )
 
 
 def _is_computed(layer: str, pass_name: str, batch: int) -> bool:

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.report import rewrite
+from .harness.report import rewrite
 
 ROOT = Path(__file__).parents[1]
 RESULT = Path("benchmarks", "results", "conv_cuda.json")
@@ -42,7 +42,7 @@ def render(measured: dict[str, Any] | None) -> str:
     ]
     places: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for row in rows:
-        key = tuple(row[name] for name in ("layer", "pass", "form", "precision", "batch"))
+        key = tuple(row[name] for name in ("layer", "pass", "variant", "precision", "batch"))
         places.setdefault(key, []).append(row)
     for key, alike in places.items():
         row = min(alike, key=lambda row: row["baseline_ms"] or float("inf"))

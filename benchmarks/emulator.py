@@ -16,11 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.report import print_table, write_json
-from gzkern.cuda import dense
-from gzkern.cuda.launch import Geometry, Kernel
+from gzkern.cuda.dense import operation as dense
 from gzkern.device import select
 from gzkern.errors import InputError
+from gzkern.runtime.kernel import Geometry, Kernel
+
+from .harness.report import print_table, write_json
 
 SOURCE = """
 extern "C" __global__ void threads(float* x, unsigned n) {
@@ -64,7 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def measure(file: Path) -> Iterator[tuple[str, float, str]]:
     """Name, median and unit of each cost; of one core but for the dense product."""
-    from gzkern.emulator import backend
+    from gzkern.runtime.emulator import backend
 
     x = np.zeros(1 << 20, np.float32)
 

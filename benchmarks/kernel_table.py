@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.report import rewrite
-from gzkern.cuda import source
+from gzkern.runtime import source
+
+from .harness.report import rewrite
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"

@@ -9,11 +9,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 
-from benchmarks import op_problem
-from benchmarks.command import call
-from benchmarks.contest import ring, run
-from benchmarks.options import add_common, batches_of, chosen
-from benchmarks.problem import Problem
+from .harness import op_problem
+from .harness.command import call
+from .harness.harness import new_harness, run
+from .harness.options import add_common, batches_of, chosen
+from .harness.problem import Problem
 
 TRAINING = (256, 16)  # images
 
@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--op", type=ops, default=list(op_problem.OPS), help="all, or some with commas")
     add_common(parser, "cublas,cudnn,torch")
     options = parser.parse_args(arguments)
-    here = ring(options.device, options.samples, options.minutes)
+    here = new_harness(options.device, options.samples, options.minutes)
     _, code = run(problems(options), here, options.baseline, options.json)
     return code
 

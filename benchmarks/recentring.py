@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.command import call
 from gzkern.augment.geometry import crop_matrices
 from gzkern.augment.parameters import identity
 from gzkern.augment.warp import warp
@@ -27,6 +26,8 @@ from gzkern.data.demo import draw_example
 from gzkern.data.images import decode
 from gzkern.data.recentring import find_objects, recentring, recentring_of_image
 from gzkern.errors import InputError
+
+from .harness.command import call
 
 _SETS = {"gen2": 2.0, "gen1": 10.0}
 _S = ("s: 5 %", "s: 25 %", "s: median", "s: 75 %", "s: 95 %")

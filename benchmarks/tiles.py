@@ -17,18 +17,19 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from benchmarks.command import call
-from benchmarks.contest import Ring, ring, say_absent, title, write_rows
-from benchmarks.conv import convolutions
-from benchmarks.conv_problem import LAYERS, PASSES, ConvProblem
-from benchmarks.options import DEVICES, batches, chosen, file, minutes, positive
-from benchmarks.problem import Contender
-from benchmarks.report import print_table, spread
-from benchmarks.timing import interleave, ranked
-from benchmarks.verify import LIMITS, PRECISIONS
-from gzkern.cuda import conv2d
-from gzkern.cuda.launch import backend_of
+from gzkern.cuda.conv2d import operation as conv2d
 from gzkern.device import Device
+from gzkern.runtime.arrays import backend_of
+
+from .conv import convolutions
+from .harness.command import call
+from .harness.conv_problem import LAYERS, PASSES, ConvProblem
+from .harness.harness import Harness, new_harness, say_absent, title, write_rows
+from .harness.options import DEVICES, batches, chosen, file, minutes, positive
+from .harness.problem import Contender
+from .harness.report import print_table, spread
+from .harness.timing import interleave, ranked
+from .harness.verify import LIMITS, PRECISIONS
 
 COLUMNS = ["layer", "pass", "precision", "batch", "version", "rank", "chosen", "ms", "tflops", "tile", "missing"]
 _SAMPLED = 4  # as many as the best of a first look are timed in turns
@@ -37,7 +38,7 @@ _SAMPLED = 4  # as many as the best of a first look are timed in turns
 def main(arguments: list[str] | None = None) -> int:
     """Measure, print, write; 1 if a result was wrong."""
     options = _parse(arguments)
-    here = ring(options.device, options.samples, options.minutes)
+    here = new_harness(options.device, options.samples, options.minutes)
     rows: list[dict[str, Any]] = []
     if here.device is None:
         rows = [_row(problem, missing=here.absent) for problem in _problems(options)]
@@ -63,7 +64,7 @@ def _problems(options: argparse.Namespace) -> Iterator[ConvProblem]:
             yield problem
 
 
-def _rows(problem: ConvProblem, here: Ring, top: int) -> Iterator[dict[str, Any]]:
+def _rows(problem: ConvProblem, here: Harness, top: int) -> Iterator[dict[str, Any]]:
     """One row a tile, fastest first."""
     assert here.device is not None
     if time.monotonic() > here.deadline:
@@ -95,7 +96,7 @@ def _rows(problem: ConvProblem, here: Ring, top: int) -> Iterator[dict[str, Any]
 def _contenders(problem: ConvProblem, device: Device, top: int) -> Iterator[tuple[str, dict[str, Any], Contender]]:
     """Name, facts and call of the first tiles of each version, and of the ladder."""
     limits = backend_of("conv2d", x=device.asarray(problem.array("x")[:1, :1, :1, :4].copy())).limits
-    asked = problem.pass_name, problem.sizes, problem.form, limits, problem.precision
+    asked = problem.pass_name, problem.sizes, problem.epilogue, limits, problem.precision
     taken = conv2d.choose(*asked)
     if problem.precision == "fp32":
         version = conv2d.LADDERS[problem.pass_name].choose_version(problem.sizes)
@@ -125,7 +126,7 @@ def _row(problem: ConvProblem, **known: Any) -> dict[str, Any]:
         "error",
     )
     return {
-        **{"name": problem.name, "layer": problem.layer, "pass": problem.pass_name, "form": problem.form},
+        **{"name": problem.name, "layer": problem.layer, "pass": problem.pass_name, "variant": problem.epilogue},
         **{"precision": problem.precision, "batch": problem.batch},
         **dict.fromkeys(names),
         **known,

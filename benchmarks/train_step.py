@@ -5,7 +5,8 @@ python -m benchmarks.train_step --device cuda --baseline torch,torch.compile --j
 
 A row is one engine's training step or prediction of one batch in one precision; bf16 only predicts. Crops and targets
 lie on the device. PyTorch computes in the same precision, in all forms that its users know to be fast; where an engine
-fails, its row says why. On a GPU there are also batches that are only predicted, the floor (benchmarks/floor.py), and
+fails, its row says why. On a GPU there are also batches that are only predicted, the floor
+(benchmarks/harness/floor.py), and
 in the file the launches of our passes. "gzkern eager" launches kernel by kernel, in NVTX ranges for a profiler; "gzkern
 side stream" updates the dense weights on a side stream, as training does not (``steps.record``).
 """
@@ -23,20 +24,21 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import gzkern
-from benchmarks.command import call
-from benchmarks.engines import LATE, PREDICT, STEP, Build, Job, torch_engine
-from benchmarks.floor import floor, predict_work, step_work
-from benchmarks.gzkern_engine import Gzkern
-from benchmarks.match import Measured, take_turns
-from benchmarks.network_check import exact_answers, gradients_verdict
-from benchmarks.options import batches, chosen, file, minutes, positive
-from benchmarks.peaks import Peaks, peaks_of
-from benchmarks.report import print_table, spread, write_json
-from benchmarks.verify import PRECISIONS
 from gzkern.config import Config, load_config
 from gzkern.device import select
 from gzkern.errors import GzkernError
 from gzkern.models.network import empty_network
+
+from .harness.command import call
+from .harness.engines import LATE, PREDICT, STEP, Build, Case, torch_engine
+from .harness.floor import floor, predict_work, step_work
+from .harness.gzkern_engine import Gzkern
+from .harness.network_check import exact_answers, gradients_verdict
+from .harness.options import batches, chosen, file, minutes, positive
+from .harness.peaks import Peaks, peaks_of
+from .harness.report import print_table, spread, write_json
+from .harness.turns import Measured, take_turns
+from .harness.verify import PRECISIONS
 
 PAPER_STEPS = 1_562_500
 SUBMISSION = 17 * 60 * 79_975
@@ -135,11 +137,11 @@ def settings(precisions: Iterable[str], trained: Iterable[int], predicted: Itera
     return [Setting(precision, batch, tuple(names)) for (precision, batch), names in passes.items()]
 
 
-def contenders(setting: Setting, bench: Bench) -> dict[str, tuple[Build, Job]]:
+def contenders(setting: Setting, bench: Bench) -> dict[str, tuple[Build, Case]]:
     """Engines and their jobs by name, ours first."""
     train = replace(bench.config.train, batch=setting.batch)
-    job = Job(replace(bench.config, train=train), bench.device, setting.precision, bench.threads)
-    found: dict[str, tuple[Build, Job]] = {"gzkern": (Gzkern, job)}
+    job = Case(replace(bench.config, train=train), bench.device, setting.precision, bench.threads)
+    found: dict[str, tuple[Build, Case]] = {"gzkern": (Gzkern, job)}
     if bench.device == "cuda" and setting.precision != "bf16":
         found["gzkern eager"] = partial(Gzkern, recorded=False), job
         if STEP in setting.passes:
@@ -257,7 +259,7 @@ def _derived(setting: Setting, bench: Bench, what: str, measured: Measured) -> d
 def _facts(device: str) -> dict[str, Any]:
     facts = select(device).describe()
     if device == "cuda":
-        from gzkern.cuda.device import describe
+        from gzkern.runtime.gpu import describe
 
         facts = {**describe(0), **facts}
     return facts

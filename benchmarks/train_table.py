@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.engines import LATE, PREDICT, STEP
-from benchmarks.report import rewrite
+from .harness.engines import LATE, PREDICT, STEP
+from .harness.report import rewrite
 
 ROOT = Path(__file__).parents[1]
 RESULT = Path("benchmarks", "results", "train_step_cuda.json")

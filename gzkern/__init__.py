@@ -20,9 +20,9 @@ _EXPORTS = {
     "load_config": "config",
     "build_network": "models.network",
     "Network": "models.network",
-    "train": "training",
-    "load": "run",
-    "Run": "run",
+    "train": "training.loop",
+    "load": "runs.run",
+    "Run": "runs.run",
     "GzkernError": "errors",
     "InputError": "errors",
 }

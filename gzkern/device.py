@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from functools import cache
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
+from .core.processes import cores
 from .errors import InputError
-from .processes import cores
+from .runtime.backend import ArrayBackend, Backend
+from .runtime.cpu_backend import CpuBackend
+from .runtime.operations import KernelOperations, Operations
 
 MOST_WORKERS = 256
 """More threads or processes than any machine has use for are a slip of the finger."""
@@ -22,62 +23,76 @@ NAMES = ("auto", "cpu", "cuda", "emulated")
 
 
 class Device:
-    """A device and its operations: ``device.conv2d`` is the module of that operation on this device.
+    """A device: its arrays (``backend``) and its operations.
 
-    ``cpu`` computes with other algorithms; ``cuda`` and ``emulated`` run the kernels, on CuPy's and on NumPy's
-    arrays. ``synchronous``: a result is there when its call returns, so that looking at it costs no wait.
+    Attributes:
+        name: "cpu", "cuda" or "emulated".
+        backend: makes, reads and writes arrays.
+        operations: the table of what it computes, as ``device.operations.conv2d.forward``.
+        precisions: of the matrix products.
+        synchronous: a result is there when its call returns, so that reading it costs no wait.
     """
 
-    def __init__(self, name: str, backend: Any = None):
+    def __init__(self, name: str, backend: ArrayBackend, operations: Operations, precisions: tuple[str, ...]):
         self.name = name
+        self.backend = backend
+        self.operations = operations
+        self.precisions = precisions
         self.synchronous = name != "cuda"
-        self._backend = backend
-        self._package = "gzkern.cpu" if backend is None else "gzkern.cuda"
-
-    def __getattr__(self, operation: str) -> ModuleType:
-        if operation.startswith("_"):
-            raise AttributeError(operation)
-        return _operation(f"{self._package}.{operation}")
 
     def asarray(self, array: np.ndarray) -> Any:
         """A NumPy array as one of this device's."""
-        return array if self._backend is None else self._backend.asarray(array)
+        return self.backend.asarray(array)
 
     def write(self, array: Any, values: np.ndarray) -> None:
         """Write values into an array of this device."""
-        if self._backend is None:
-            array[...] = values
-        else:
-            self._backend.write(array, values)
+        self.backend.write(array, values)
 
     def asnumpy(self, array: Any) -> np.ndarray:
         """One of this device's arrays as a NumPy array."""
-        return np.asarray(array) if self._backend is None else self._backend.asnumpy(array)
+        return self.backend.asnumpy(array)
 
-    @property
-    def backend(self) -> Any:
-        """What launches the kernels; None on the CPU."""
-        return self._backend
-
-    def outside(self, array: Any, name: str) -> Any:
-        """An array that outlives what is done with it, as a recording knows it; else the array itself."""
-        return array if self._backend is None else self._backend.outside(array, name)
+    def external(self, array: Any, name: str) -> Any:
+        """Register an array that a captured step does not own; the array itself where nothing is captured."""
+        return self.backend.external(array, name)
 
     def range(self, name: str) -> AbstractContextManager[None]:
-        """What is launched within bears this name in a recording, or in a profile."""
-        return nullcontext() if self._backend is None else self._backend.range(name)
+        """Give the launches within this name in a captured step and in a profile."""
+        return self.backend.range(name)
 
     def describe(self) -> dict[str, Any]:
-        """What its bits depend on beside processor and Python packages: a GPU's name, compilers."""
-        return {} if self._backend is None else self._backend.describe()
+        """Facts that its bits depend on beside processor and Python packages: a GPU's name, compilers."""
+        return self.backend.describe()
 
     def __repr__(self) -> str:
-        return f"Device({self.name!r})"
+        return f"{type(self).__name__}({self.name!r})"
 
 
-@cache
-def _operation(module: str) -> ModuleType:
-    return importlib.import_module(module)
+class KernelDevice(Device):
+    """A device that runs the kernels: ``cuda``, ``emulated``, or one of them while a step is captured.
+
+    Its steps can be captured and replayed, and it warps images.
+    """
+
+    backend: Backend
+    operations: KernelOperations
+
+    def __init__(self, name: str, backend: Backend):
+        from .cuda.conv2d.operation import PRECISIONS
+        from .cuda.operations import OPERATIONS
+
+        super().__init__(name, backend, OPERATIONS, PRECISIONS)
+
+
+def kernel_device(device: Device) -> KernelDevice:
+    """The device itself, where it runs kernels.
+
+    Raises:
+        InputError: it is the CPU.
+    """
+    if not isinstance(device, KernelDevice):
+        raise InputError(f"device {device.name!r} runs no kernels: it warps no images and captures no steps")
+    return device
 
 
 def select(name: str | Device | None = None) -> Device:
@@ -99,25 +114,27 @@ def select(name: str | Device | None = None) -> Device:
 @cache
 def _device(name: str) -> Device:
     if name == "cpu":
-        return Device(name)
+        from .cpu.operations import OPERATIONS
+
+        return Device(name, CpuBackend(), OPERATIONS, ("fp32",))
     if name == "emulated":
-        from .emulator import backend
+        from .runtime.emulator import backend
 
         backend.require()
         _say("device emulated: the CUDA kernels on the CPU, for study and tests; for speed take cpu or cuda")
-        return Device(name, backend)
-    from .cuda.device import backend as cuda
-    from .cuda.device import notes, require
+        return KernelDevice(name, backend)
+    from .runtime.gpu import backend as cuda
+    from .runtime.gpu import notes, require
 
     require()
     for note in notes():
         _say(f"device cuda: {note}")
-    return Device(name, cuda())
+    return KernelDevice(name, cuda())
 
 
 @cache
 def _auto() -> Device:
-    from .cuda.device import missing
+    from .runtime.gpu import missing
 
     reason = missing()
     name = "cpu" if reason else "cuda"
@@ -135,8 +152,9 @@ def require_precision(device: Device, precision: str) -> None:
     Raises:
         InputError: names the precisions it has.
     """
-    if precision != "fp32" and device.backend is None:
-        raise InputError(f"precision {precision!r}: device {device.name!r} computes in fp32 alone")
+    if precision not in device.precisions:
+        offered = " or ".join(device.precisions)
+        raise InputError(f"precision {precision!r}: device {device.name!r} computes in {offered} alone")
 
 
 def set_threads(device: Device, count: int | None) -> int:
@@ -159,7 +177,7 @@ def set_threads(device: Device, count: int | None) -> int:
             numba.set_num_threads(count)
         return int(numba.get_num_threads())
     if device.name == "emulated":
-        from .emulator import backend
+        from .runtime.emulator import backend
 
         backend.threads = count or backend.threads
         return backend.threads

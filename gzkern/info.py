@@ -8,15 +8,18 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from . import __version__, cache, environment
-from .chosen import chosen
+from . import __version__
 from .config import Config
-from .cuda import device, nvrtc, source
-from .cuda.conv2d import PRECISIONS
-from .cuda.launch import Limits
-from .emulator.backend import LIMITS
+from .core import compile_cache as cache
+from .core import environment
+from .cuda.conv2d.operation import PRECISIONS
 from .errors import GzkernError, InputError
-from .memory import largest_batch, step_memory, with_batch
+from .models.algorithms import chosen
+from .runtime import gpu as device
+from .runtime import nvrtc, source
+from .runtime.backend import Limits
+from .runtime.emulator.backend import LIMITS
+from .training.memory import largest_batch, step_memory, with_batch
 
 BATCHES = (16, 256)
 """Of images: as published, and large."""
@@ -160,7 +163,7 @@ def _cpu() -> dict[str, Any]:
 
 
 def _emulated() -> dict[str, Any]:
-    from .emulator import compiler
+    from .runtime.emulator import compiler
 
     try:
         found = compiler.find()

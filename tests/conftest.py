@@ -51,8 +51,8 @@ def lacking():
 @cache
 def missing_gxx() -> str | None:
     """What keeps kernels from being emulated here."""
-    from gzkern.emulator import backend
     from gzkern.errors import InputError
+    from gzkern.runtime.emulator import backend
 
     try:
         backend.require()
@@ -64,7 +64,7 @@ def missing_gxx() -> str | None:
 @cache
 def missing_nvrtc() -> str | None:
     """What keeps kernels from being compiled for a GPU here."""
-    from gzkern.cuda import nvrtc
+    from gzkern.runtime import nvrtc
 
     reason = nvrtc.missing()
     return f'{reason}; pip install -e ".[nvrtc]"' if reason else None
@@ -73,7 +73,7 @@ def missing_nvrtc() -> str | None:
 @cache
 def missing_gpu() -> str | None:
     """What keeps kernels from running on a GPU here."""
-    from gzkern.cuda.device import missing
+    from gzkern.runtime.gpu import missing
 
     return missing()
 
@@ -101,7 +101,7 @@ def demo_folder(tmp_path_factory) -> Path:
 def demo_pack(demo_folder, tmp_path_factory) -> Path:
     """The same, packed."""
     from gzkern.data.pack import pack
-    from gzkern.decision_tree import load_tree
+    from gzkern.decision_trees.tree import load_tree
 
     out = tmp_path_factory.mktemp("demo") / "pack"
     labels = demo_folder / "training_solutions_rev1.csv"
@@ -115,6 +115,6 @@ def demo_run(demo_pack, tmp_path_factory):
     pytest.importorskip("numba", exc_type=ImportError)
     from small import small_config
 
-    from gzkern.training import train
+    from gzkern.training.loop import train
 
     return train(small_config(), demo_pack, tmp_path_factory.mktemp("demo") / "run", progress=False)

@@ -10,12 +10,16 @@ import inspect
 import re
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
-from gzkern.cuda import source
-from gzkern.cuda.launch import Kernel
+from gzkern.cpu.operations import OPERATIONS as CPU
+from gzkern.cuda.operations import OPERATIONS as CUDA
+from gzkern.runtime import source
+from gzkern.runtime.kernel import Kernel
+from gzkern.runtime.operations import KernelOperations, Operations
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "gzkern"
@@ -23,57 +27,90 @@ PACKAGE = ROOT / "gzkern"
 # Upper layers first; a module may import from its own layer and from those below.
 LAYERS = [
     ("cli", "__main__"),
-    ("training", "evaluation", "info", "chosen", "memory"),
+    ("training", "analysis", "info"),
+    ("runs",),
     ("prediction",),
-    ("run",),
-    ("steps",),
-    ("feeding",),
-    ("models", "augment", "data", "checkpoint", "environment"),
+    ("models",),
+    ("augment", "data"),
     ("nn",),
     ("ops",),
     ("autograd",),
     ("device",),
-    ("cpu", "cuda", "emulator"),
-    (
-        "compiling",
-        "mask",
-        "update",
-        "bfloat16",
-        "decision_tree",
-        "config",
-        "shapes",
-        "check",
-        "cache",
-        "files",
-        "processes",
-    ),
+    ("cpu", "cuda"),
+    ("runtime",),
+    ("config", "decision_trees"),
+    ("core",),
     ("errors",),
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
-# Imports inside functions that look upwards by design: a thin method over a function of an upper layer.
-LAZY = {("run", "prediction")}
 # Neighbours in their layer that do not know each other.
-APART = {("cpu", "cuda"), ("cuda", "cpu"), ("cpu", "emulator"), ("emulator", "cpu")}
+APART = {("cpu", "cuda"), ("cuda", "cpu")}
+MOST_FILES = 25
+"""Files of one folder that a reader still takes in."""
 
 
 def modules():
     return [path for path in sorted(PACKAGE.rglob("*.py")) if path != PACKAGE / "__init__.py"]
 
 
+def dotted(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
 def imports(path):
-    """(imported top-level name inside gzkern or elsewhere, whether at module level) of a file."""
+    """(absolute name of what is imported, whether at module level) of a file, a name for each ``from`` import."""
     tree = ast.parse(path.read_text())
     top = {id(node) for node in tree.body}
-    depth = len(path.relative_to(PACKAGE).parts)
+    package = path.relative_to(ROOT).parent.parts
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from ((alias.name, id(node) in top) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            if node.level == 0:
-                yield node.module, id(node) in top
-            elif node.level == depth:
-                names = [node.module.split(".")[0]] if node.module else [alias.name for alias in node.names]
-                yield from ((f"gzkern.{name}", id(node) in top) for name in names if name != "__version__")
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            source = ".".join((*base, *([node.module] if node.module else ())))
+            yield from ((f"{source}.{alias.name}", id(node) in top) for alias in node.names)
+
+
+def module_graph(folder):
+    """The modules of a package that each of its modules imports, at module level or inside a function."""
+    paths = {dotted(path): path for path in folder.rglob("*.py")}
+    graph = {}
+    for name, path in paths.items():
+        found = set()
+        for imported, _ in imports(path):
+            longest = imported if imported in paths else imported.rpartition(".")[0]
+            if longest in paths and longest != name:
+                found.add(longest)
+        graph[name] = found
+    return graph
+
+
+def circles(graph):
+    """The circles of a graph: groups of modules that reach each other."""
+    reached = {name: reachable(graph, name) for name in graph}
+    groups = {frozenset({name, *(other for other in reached[name] if name in reached[other])}) for name in graph}
+    return sorted(sorted(group) for group in groups if len(group) > 1)
+
+
+def reachable(graph, start):
+    seen, waiting = set(), list(graph[start])
+    while waiting:
+        name = waiting.pop()
+        if name not in seen:
+            seen.add(name)
+            waiting += graph[name]
+    return seen
+
+
+@pytest.mark.parametrize("folder", ["gzkern", "benchmarks"])
+def test_no_modules_import_each_other_in_a_circle(folder):
+    assert circles(module_graph(ROOT / folder)) == []
+
+
+def test_a_circle_is_found():
+    graph = {"a": {"b"}, "b": {"c"}, "c": {"b", "d"}, "d": set()}
+    assert circles(graph) == [["b", "c"]]
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
@@ -81,17 +118,24 @@ def test_imports_go_down(path):
     part = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
     assert part in RANK, f"{part} has no layer; add it to LAYERS"
     for name, _ in imports(path):
-        if name.startswith("gzkern."):
-            below = name.removeprefix("gzkern.")
-            assert (part, below) in LAZY or RANK[below] >= RANK[part], f"{path}: {part} imports {below}"
+        if name.startswith("gzkern.") and name != "gzkern.__version__":
+            below = name.split(".")[1]
+            assert RANK[below] >= RANK[part], f"{path}: {part} imports {below}"
             assert (part, below) not in APART, f"{path}: {part} imports {below}"
+
+
+@pytest.mark.parametrize("root", ["gzkern", "kernels", "benchmarks"])
+def test_no_folder_holds_too_many_files(root):
+    for folder in (ROOT / root, *(path for path in (ROOT / root).rglob("*") if path.is_dir())):
+        files = [path.name for path in folder.iterdir() if path.is_file()]
+        assert len(files) <= MOST_FILES, f"{folder.relative_to(ROOT)}: {len(files)} files"
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_forbidden_imports(path):
     names = {name.split(".")[0] for name, _ in imports(path)}
     assert not names & {"torch", "cudnn", "benchmarks", "pandas"}, path
-    if path not in {PACKAGE / "cuda" / f"{name}.py" for name in ("device", "nvrtc", "streams")}:
+    if path.relative_to(PACKAGE).parts[0] != "runtime":
         assert "cupy" not in names, path
     at_top = {name.split(".")[0] for name, top in imports(path) if top}
     if path.name != "jit.py" and "jit" not in path.parts:
@@ -122,7 +166,7 @@ def test_importing_the_package_imports_nothing_heavy():
 
 def test_help_imports_nothing_heavy():
     code = (
-        "import sys; from gzkern.cli import main\n"
+        "import sys; from gzkern.cli.main import main\n"
         "try: main(['--help'])\n"
         "except SystemExit: pass\n"
         "print(sorted(set(sys.modules) & {'numba', 'numpy', 'PIL', 'scipy', 'tqdm'}))"
@@ -132,83 +176,73 @@ def test_help_imports_nothing_heavy():
 
 def test_importing_the_bindings_imports_nothing_heavy():
     """Neither CuPy nor the compiler of either CPU device: they come with the first launch."""
-    names = " ".join(f"gzkern.cuda.{name}," for name in sorted(stems("cuda"))).rstrip(",")
     code = (
-        f"import sys, {names}; "
-        "print(sorted(set(sys.modules) & {'cupy', 'numba', 'scipy', 'gzkern.cpu', 'gzkern.emulator'}))"
+        "import sys, gzkern.cuda.operations; "
+        "print(sorted(set(sys.modules) & {'cupy', 'numba', 'scipy', 'gzkern.cpu', 'gzkern.runtime.emulator'}))"
     )
     assert run(code).strip() == "[]"
 
 
-def stems(folder):
-    return {path.stem for path in (PACKAGE / folder).glob("*.py")} - {"__init__"}
+def stems(folder, pattern="*.py"):
+    """Paths of files in a folder of the project without suffix, such as ``conv2d/forward``."""
+    root = ROOT / folder
+    paths = (path.relative_to(root).with_suffix("") for path in root.rglob(pattern))
+    return {path.as_posix() for path in paths} - {"__init__", "conv2d/__init__", "dense/__init__"}
 
 
-OPERATIONS = sorted(stems("cpu") - {"workspace"})
-NOT_ON_THE_TAPE = {"nesterov", "finite", "progress"}
-KERNELS_ALONE = {"warp", "take", "widen"}
-"""What feeds a step on a device, as gzkern.augment does on the CPU, and what bfloat16 needs."""
+OPERATIONS = sorted(field.name for field in fields(Operations))
+KERNELS_ALONE = sorted({field.name for field in fields(KernelOperations)} - set(OPERATIONS))
+NOT_ON_THE_TAPE = {"nesterov", "nan_guard", "step_counter"}
+SHARED = {"conv2d/epilogue", "conv2d/tile", "conv2d/wgmma", "dense/activation", "dense/mma"}
+"""Modules of cuda/ that several kernels share."""
 
 
 def test_one_name_an_operation():
-    """cpu/X.py, cuda/X.py, ops/X.py, kernels/X.cu or X_<pass>.cu, test_X.py and cases_X.py go together.
-
-    cuda/X_<pass>.py is the binding of kernels/X_<pass>.cu where an operation has one a file.
-    """
-    operations = set(OPERATIONS)
-    bindings = stems("cuda") - {"source", "launch", "graph", "device", "streams", "nvrtc"}
-    bindings -= {"conv2d_common", "conv2d_tile", "conv2d_wgmma", "dense_common", "dense_tensor"}
-    assert operations <= bindings
-    assert bindings - operations <= set(source.stems())
-    assert stems("ops") == operations - NOT_ON_THE_TAPE
-    assert {operation_of(stem) for stem in source.stems()} == operations | KERNELS_ALONE
-    tests = {path.stem.removeprefix("test_") for path in (ROOT / "tests").glob("test_*.py")}
-    elementwise = {"relu", "maxpool2d", "maxout", "mse", "finite", "progress"}  # a line or two each, proved together
-    assert operations - elementwise <= tests
-    folder = ROOT / "tests" / "kernels"
-    cases = {path.stem.removeprefix("cases_") for path in folder.glob("cases_*.py")}
-    cases -= {path.stem for path in folder.glob("*.cu")}  # kernels of the tests alone
-    assert operations <= cases <= operations | set(source.stems())
-    jit = {path.stem for path in (PACKAGE / "cpu" / "jit").glob("*.py")} - {"__init__", "tiles", "philox"}
-    assert jit <= operations
+    """An operation has one name in cpu/, cuda/, ops/, kernels/ and the tests: a file, or a folder of its passes."""
+    bindings = stems("gzkern/cuda") - SHARED - {"operations", "conv2d/operation", "dense/operation"}
+    assert bindings >= {stem for stem in source.stems() if "/" not in stem}
+    assert {stem for stem in bindings if "/" in stem} <= set(source.stems())
+    assert {operation_of(stem) for stem in source.stems()} == {*OPERATIONS, *KERNELS_ALONE}
+    cpu = {stem for stem in stems("gzkern/cpu") if "/" not in stem}
+    assert cpu - {"operations", "workspace", "first_compile_notice"} == set(OPERATIONS)
+    assert stems("gzkern/ops") == set(OPERATIONS) - NOT_ON_THE_TAPE
+    tests = {Path(stem).name.removeprefix("test_") for stem in stems("tests", "test_*.py")}
+    elementwise = {"relu", "maxpool2d", "maxout", "mse", "nan_guard", "step_counter"}  # short, and proved together
+    assert set(OPERATIONS) - elementwise <= tests
+    cases = {Path(stem).name.removeprefix("cases_") for stem in stems("tests/kernels", "cases_*.py")}
+    cases -= stems("tests/kernels", "*.cu")  # kernels of the tests alone
+    assert set(OPERATIONS) <= cases <= {*OPERATIONS, *(stem.replace("/", "_") for stem in source.stems())}
+    jit = stems("gzkern/cpu/jit") - {"tiles", "philox"}
+    assert jit <= set(OPERATIONS)
 
 
 def operation_of(stem):
-    """The operation of kernels/<stem>.cu; the stem itself if it belongs to none."""
-    return next((name for name in OPERATIONS if stem == name or stem.startswith(f"{name}_")), stem)
+    """The operation of kernels/<stem>.cu."""
+    return stem.partition("/")[0]
 
 
-def called_on_devices():
-    """(operation, function) of every call ``<device>.<operation>.<function>`` in the package, in ops/ by ``op``."""
-    for path in modules():
-        if path.relative_to(PACKAGE).parts[0] in ("cpu", "cuda"):
-            continue
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Attribute):
-                if isinstance(node.value, ast.Attribute) and node.value.attr in OPERATIONS:
-                    yield node.value.attr, node.attr
-                elif isinstance(node.value, ast.Name) and node.value.id == "op":
-                    yield path.stem, node.attr
+def functions_of(table):
+    """(operation, name, function) of every callable in a device's table."""
+    for operation in OPERATIONS:
+        group = getattr(table, operation)
+        for field in fields(group):
+            yield operation, field.name, getattr(group, field.name)
 
 
-def public_functions(module):
-    functions = inspect.getmembers(module, inspect.isfunction)
-    return {name: f for name, f in functions if f.__module__ == module.__name__ and not name.startswith("_")}
+def test_tables_hold_the_functions_that_they_name():
+    for table, package in ((CPU, "gzkern.cpu"), (CUDA, "gzkern.cuda")):
+        for operation, name, function in functions_of(table):
+            assert function.__name__ == name
+            assert function.__module__ in (f"{package}.{operation}", f"{package}.{operation}.operation")
 
 
 def parameters(function):
     return [(p.name, p.kind, p.default) for p in inspect.signature(function).parameters.values()]
 
 
-@pytest.mark.parametrize("operation", OPERATIONS)
-def test_devices_have_the_same_functions(operation):
-    """What a device is asked for exists on both kinds, with equal parameters and defaults."""
-    cpu, cuda = (public_functions(importlib.import_module(f"gzkern.{kind}.{operation}")) for kind in ("cpu", "cuda"))
-    called = {function for name, function in called_on_devices() if name == operation}
-    assert called, f"nothing in the package calls {operation}"
-    assert called <= cpu.keys() & cuda.keys()
-    for name in cpu.keys() & cuda.keys():
-        assert parameters(cpu[name]) == parameters(cuda[name]), f"{operation}.{name}"
+def test_devices_have_the_same_functions():
+    for (operation, name, cpu), (_, _, cuda) in zip(functions_of(CPU), functions_of(CUDA), strict=True):
+        assert parameters(cpu) == parameters(cuda), f"{operation}.{name}"
 
 
 def bound(value):
@@ -223,14 +257,13 @@ def bound(value):
 def test_every_kernel_is_bound_and_every_binding_is_a_kernel():
     kernels = {(stem, name) for stem in source.stems() for name in source.load(stem).kernels}
     bindings = {}
-    for module in stems("cuda"):
-        for value in vars(importlib.import_module(f"gzkern.cuda.{module}")).values():
-            bindings.update(dict.fromkeys(bound(value), module))
+    for stem in stems("gzkern/cuda"):
+        for value in vars(importlib.import_module(f"gzkern.cuda.{stem.replace('/', '.')}")).values():
+            bindings.update(dict.fromkeys(bound(value), stem))
     assert bindings.keys() == kernels
-    for (stem, name), module in bindings.items():
-        expected = stem if module in source.stems() else operation_of(stem)
-        assert expected == module, f"gzkern/cuda/{module}.py binds {name} of kernels/{stem}.cu"
-        assert name == stem or name.startswith(f"{stem}_"), f"kernels/{stem}.cu: {name}"
+    for stem, name in bindings:
+        flat = stem.replace("/", "_")
+        assert name == flat or name.startswith(f"{flat}_"), f"kernels/{stem}.cu: {name}"
 
 
 def test_the_index_of_kernels_is_complete():

@@ -3,9 +3,9 @@
 import pytest
 
 from gzkern import device
-from gzkern.cuda import device as cuda
 from gzkern.device import require_precision, select, set_threads
 from gzkern.errors import InputError
+from gzkern.runtime import gpu as cuda
 
 
 def test_choice_by_argument_then_environment_then_auto(monkeypatch):

@@ -5,14 +5,16 @@ import re
 
 import pytest
 
-from gzkern import chosen, environment
 from gzkern import device as choice
-from gzkern.chosen import compiled as chosen_of
-from gzkern.cli import main
-from gzkern.cuda import device, nvrtc, source
-from gzkern.cuda.launch import Limits
-from gzkern.emulator import compiler
+from gzkern.cli.main import main
+from gzkern.core import environment
 from gzkern.errors import InputError
+from gzkern.models import algorithms as chosen
+from gzkern.models.algorithms import compiled as chosen_of
+from gzkern.runtime import gpu as device
+from gzkern.runtime import nvrtc, source
+from gzkern.runtime.backend import Limits
+from gzkern.runtime.emulator import compiler
 
 H100 = {
     "gpu": "NVIDIA H100 80GB HBM3",
@@ -117,7 +119,7 @@ def test_warmup_of_a_gpu(monkeypatch, capsys, tmp_path):
     assert main(["warmup", "--device", "cuda"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "compiling 3 files for device cuda"
-    assert re.fullmatch(r" *[\d.]+ s  conv2d_forward_unrolled <6, 6, 2, .*>", lines[3])
+    assert re.fullmatch(r" *[\d.]+ s  conv2d_forward_specialised <6, 6, 2, .*>", lines[3])
     assert len(list((tmp_path / "cuda").glob("*-sm_90a-*.bin"))) == 3
 
 
@@ -147,7 +149,7 @@ def test_warmup_of_several_precisions_and_batches(monkeypatch, capsys):
 def test_what_the_network_needs_compiled():
     limits = Limits(90, 132, 227 * 1024)
     units = chosen_of(limits, 16, "fp32")
-    assert [file for file, _ in units].count("conv2d_forward_unrolled") == 4
+    assert [file for file, _ in units].count("conv2d/forward_specialised") == 4
     assert {file for file, _ in units} <= set(source.stems()) - set(source.stems_for_every_size())
     assert len(set(units)) == len(units) == 11, "all passes of the layers, but the gradient of the images"
 

@@ -19,16 +19,17 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from benchmarks.command import call
-from benchmarks.gpu_check.plan import Stage, stages
-from benchmarks.gpu_check.processes import ROOT, Processes
-from benchmarks.gpu_check.schedule import PASSED, Result, Simulation, carry_out
-from benchmarks.gpu_check.summary import summary
-from benchmarks.gpu_check.unpack import unpack
-from benchmarks.options import minutes
-from benchmarks.report import machine, print_table
+from gzkern.core.files import write_atomically
 from gzkern.errors import InputError
-from gzkern.files import write_atomically
+
+from ..harness.command import call
+from ..harness.options import minutes
+from ..harness.report import machine, print_table
+from .plan import Stage, stages
+from .processes import ROOT, Processes
+from .schedule import PASSED, Result, Simulation, carry_out
+from .summary import summary
+from .unpack import unpack
 
 NAME = "gpu_check.json"
 CLOCK = ("stage", "item", "begin", "end", "limit")
@@ -44,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.dry_run:
         print_plan(plan, 60 * options.minutes)
         return 0
-    from gzkern.cuda.device import missing
+    from gzkern.runtime.gpu import missing
 
     options.out.mkdir(parents=True, exist_ok=True)
     if reason := missing():

@@ -109,15 +109,21 @@ def _correct(small: bool) -> tuple[Item, ...]:
         _benchmark(f"conv_{precision}", "conv", *verify, "--precision", precision, expected=25, limit=90)
         for precision in ("fp32", "tf32", "fp32x3", "bf16")
     )
-    graph = ("tests/test_graph.py", "tests/test_feeding.py", "tests/test_cuda_device.py")
+    graph = ("tests/runtime/test_capture.py", "tests/training/test_feeds.py", "tests/runtime/test_gpu.py")
     return (
         _tests("fragments", "tests/kernels/test_kernels.py", "-k", "fragments", expected=12, limit=60),
         *convolutions,
         _benchmark("other_operations", "ops", *verify, expected=30, limit=110),
-        _tests("golden_run", "tests/test_golden_run.py", expected=40, limit=90),
+        _tests("golden_run", "tests/training/test_golden_run.py", expected=40, limit=90),
         Item("compile_cases", (sys.executable, "tests/kernels/compile_cases.py"), 35, 110, needs=("pytest",)),
         _tests("graph", *graph, expected=60, limit=115),
-        _tests("training", "tests/test_kernel_devices.py", expected=60, limit=115, needs=("tomli_w", "safetensors")),
+        _tests(
+            "training",
+            "tests/training/test_kernel_devices.py",
+            expected=60,
+            limit=115,
+            needs=("tomli_w", "safetensors"),
+        ),
     )
 
 

@@ -14,17 +14,18 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
-from benchmarks.engines import LATE
-from benchmarks.gpu_check.plan import Item
-from benchmarks.gpu_check.schedule import CRASHED, FAILED, INCOMPLETE, PASSED, TIMED_OUT, Result
-from gzkern.processes import cores
+from gzkern.core.processes import cores
+
+from ..harness.engines import LATE
+from .plan import Item
+from .schedule import CRASHED, FAILED, INCOMPLETE, PASSED, TIMED_OUT, Result
 
 ROOT = Path(__file__).parents[2]
 _TAIL = 4000  # characters of an item's output that are kept
 _THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")  # of an item, so that all have cores
 _PATIENCE = 5  # seconds for a killed process to be gone; one that hangs in the driver stays
 _PROBE = 20  # seconds for the GPU to answer
-_ANSWER = "from gzkern.cuda.device import backend; import numpy as np; backend().asnumpy(backend().asarray(np.ones(9)))"
+_ANSWER = "from gzkern.runtime.gpu import backend; import numpy as np; backend().asnumpy(backend().asarray(np.ones(9)))"
 
 
 class Processes:

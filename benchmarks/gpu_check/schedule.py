@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, Protocol
 
-from benchmarks.gpu_check.plan import Item, Stage
+from .plan import Item, Stage
 
 PASSED, INCOMPLETE, FAILED, CRASHED, TIMED_OUT = "passed", "incomplete", "failed", "crashed", "timed out"
 LEFT_OUT, NO_TIME, NO_GPU = "left out", "no time left", "the GPU is lost"

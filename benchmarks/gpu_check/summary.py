@@ -8,11 +8,11 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from benchmarks.engines import PREDICT, STEP
-from benchmarks.gpu_check.schedule import INCOMPLETE, LEFT_OUT, NO_TIME, PASSED, Result
+from ..harness.engines import PREDICT, STEP
+from .schedule import INCOMPLETE, LEFT_OUT, NO_TIME, PASSED, Result
 
 PREDICTED = Path(__file__).parents[1] / "results" / "timeline_predicted.json"
-GAP_ASSUMED = 1.0  # µs, benchmarks/timeline.py
+GAP_ASSUMED = 1.0  # µs, benchmarks/profile/timeline.py
 _MOST = 3  # sentences of one kind
 _CLEAR = 1.05  # a ratio that is no noise
 
@@ -139,7 +139,7 @@ def _against_baselines(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
     """Name kernels that a baseline beats with a cold cache, those that lose most time first."""
     behind = [row for row in rows if row["l2"] == "cold" and row["ratio"] and row["ratio"] < 1]
     for row in sorted(behind, key=lambda row: row["baseline_ms"] - row["ms"])[:_MOST]:
-        words = (row[key] for key in ("name", "layer", "pass", "form", "precision"))
+        words = (row[key] for key in ("name", "layer", "pass", "variant", "precision"))
         yield (
             f"{' '.join(word for word in words if word)}, batch {row['batch']}: {1e3 * row['ms']:.1f} µs, "
             f"{row['baseline']} {1e3 * row['baseline_ms']:.1f}"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gzkern.files import write_atomically
+from gzkern.core.files import write_atomically
 
 FILES = {
     "train_step": (
@@ -24,7 +24,7 @@ FILES = {
 """Items by the benchmark whose rows they have."""
 
 _KEYS = (
-    *("name", "layer", "pass", "form", "precision", "batch", "engine", "l2", "baseline", "version", "rank"),
+    *("name", "layer", "pass", "variant", "precision", "batch", "engine", "l2", "baseline", "version", "rank"),
     *("device", "kernel", "proof"),
 )
 """Keys by which the rows of a benchmark differ."""

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from .. import check
 from ..config import AugmentConfig, DataConfig
+from ..core import arguments as check
+from ..core.ordered_workers import Crew
 from ..data.encoded import EncodedImages
 from ..errors import GzkernError, InputError
-from .crew import Crew
 from .tables import Tables, identity_tables, tables
 from .warp import load, warp_batch
 
@@ -46,7 +46,7 @@ def slot_arrays(batch: int, target: int, answers: int) -> dict[str, tuple[tuple[
     return {"crops": ((batch, 2, target, target, 3), np.float32), "targets": ((answers, batch), np.float32)}
 
 
-def new_ring(slots: int, batch: int, target: int, answers: int) -> dict[str, np.ndarray]:
+def new_staging_buffer(slots: int, batch: int, target: int, answers: int) -> dict[str, np.ndarray]:
     """A ring in the memory of the host: crops (slots, B, 2, T, T, 3) and targets (slots, A, B), float32."""
     return {
         name: np.empty((slots, *shape), dtype) for name, (shape, dtype) in slot_arrays(batch, target, answers).items()
@@ -65,7 +65,8 @@ class BatchPool:
         images: (n, H, W, 3) uint8.
         labels: (n, A) float32.
         index_of: the images of the examples [start, stop), (stop − start,) int64; pure, called by any thread.
-        ring: crops (slots, B, 2, T, T, 3) and targets (slots, A, B), float32, C-contiguous; the pool's until it ends.
+        staging_buffer: crops (slots, B, 2, T, T, 3) and targets (slots, A, B), float32, C-contiguous; the
+            pool's until it ends.
         seed: of the augmentation, 0 to 2**64 − 1.
         augment: its ranges.
         data: the crop.
@@ -83,7 +84,7 @@ class BatchPool:
         images: Images,
         labels: np.ndarray,
         index_of: Callable[[int, int], np.ndarray],
-        ring: Mapping[str, np.ndarray],
+        staging_buffer: Mapping[str, np.ndarray],
         *,
         seed: int,
         augment: AugmentConfig,
@@ -93,17 +94,19 @@ class BatchPool:
         workers: int,
         recentring: np.ndarray | None = None,
     ) -> None:
-        slots, B = ring["crops"].shape[:2]
+        slots, B = staging_buffer["crops"].shape[:2]
         for name, (shape, _) in slot_arrays(B, data.target, labels.shape[1]).items():
-            check.shape("pool", name, ring[name], (slots, *shape))
-            if not ring[name].flags.c_contiguous:
-                raise InputError(f"pool: {name} has strides {ring[name].strides}, expected a C-contiguous array")
+            check.shape("pool", name, staging_buffer[name], (slots, *shape))
+            if not staging_buffer[name].flags.c_contiguous:
+                raise InputError(
+                    f"pool: {name} has strides {staging_buffer[name].strides}, expected a C-contiguous array"
+                )
         if workers < 0:
             raise InputError(f"workers: expected at least 0, got {workers}")
         if first % B or stop % B:
             raise InputError(f"examples {first} to {stop}: expected whole batches of {B}")
-        self._work = _Work(images, labels, index_of, ring, seed, augment, data, recentring)
-        self._workers, self._slots, self._B, self._ring = workers, slots, B, ring
+        self._work = _Work(images, labels, index_of, staging_buffer, seed, augment, data, recentring)
+        self._workers, self._slots, self._B, self._ring = workers, slots, B, staging_buffer
         # A task less than there is room for, so that the reader may hold one while every thread has another.
         size = min(-(-_TASK_IMAGES // B), slots // (workers + 1)) if workers else 1
         self._tasks = _Tasks(first // B, max(first, stop) // B, max(1, size))
@@ -240,7 +243,7 @@ class _Work:
     images: Images
     labels: np.ndarray
     index_of: Callable[[int, int], np.ndarray]
-    ring: Mapping[str, np.ndarray]
+    staging_buffer: Mapping[str, np.ndarray]
     seed: int
     augment: AugmentConfig
     data: DataConfig
@@ -248,7 +251,7 @@ class _Work:
 
     def __call__(self, batches: range) -> np.ndarray:
         """Fill the slots of these batches; returns the images of their examples."""
-        slots, B = self.ring["crops"].shape[:2]
+        slots, B = self.staging_buffer["crops"].shape[:2]
         start, stop = batches.start * B, batches.stop * B
         try:
             indices = self.index_of(start, stop)
@@ -259,7 +262,7 @@ class _Work:
                 if run:
                     part = slice((run.start - batches.start) * B, (run.stop - batches.start) * B)
                     place = slice(run.start % slots, run.start % slots + len(run))
-                    crops, targets = self.ring["crops"][place], self.ring["targets"][place]
+                    crops, targets = self.staging_buffer["crops"][place], self.staging_buffer["targets"][place]
                     matrices, shifts = (table[part] for table in drawn)
                     _warp(self.images, indices[part], (matrices, shifts), crops.reshape(-1, *crops.shape[2:]))
                     targets[...] = self.labels[indices[part]].reshape(len(run), B, -1).swapaxes(1, 2)

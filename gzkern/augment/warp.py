@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .. import check
+from ..core import arguments as check
 from ..errors import InputError
 
 # No position this far (in pixels) from its image is meant, and the compiled code's integers hold it.

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from ..core.fused_update import FusedUpdate
 from ..device import Device
 from ..errors import GzkernError
-from ..update import Update
 
 Backward = Callable[[Any], Sequence[Any]]
 """From the gradient of an operation's output to those of its inputs; None for an input that needs none."""
@@ -26,7 +26,7 @@ class Variable:
 
     __slots__ = ("gradient", "needs_gradient", "update", "value")
 
-    def __init__(self, value: Any, needs_gradient: bool = False, update: Update | None = None):
+    def __init__(self, value: Any, needs_gradient: bool = False, update: FusedUpdate | None = None):
         self.value = value
         self.needs_gradient = needs_gradient
         self.update = update

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .. import check
-from ..decision_tree import DecisionTree
+from ..core import arguments as check
+from ..decision_trees.tree import DecisionTree
 
 EPSILON = 1e-12
 

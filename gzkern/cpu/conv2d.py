@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from .. import check
+from ..core import arguments as check
+from ..core.shapes import conv_extent, pool_extent
 from ..errors import InputError
-from ..shapes import conv_extent, pool_extent
 from . import maxpool2d, relu
 from .workspace import scratch
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from .. import check
+from ..core import arguments as check
+from ..core.dropout_mask import DropoutMask
+from ..core.fused_update import FusedUpdate
 from ..errors import InputError
-from ..mask import Mask
-from ..update import Update
 from . import dropout, maxout, relu
 
 
@@ -42,7 +42,7 @@ def forward(
     bias: np.ndarray,
     *,
     activation: str = "linear",
-    drop: Mask | None = None,
+    drop: DropoutMask | None = None,
     precision: str = "fp32",
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Dense product, bias, activation, dropout.
@@ -88,8 +88,8 @@ def backward(
     *,
     activation: str = "linear",
     data: bool = True,
-    drop: Mask | None = None,
-    update: Update | None = None,
+    drop: DropoutMask | None = None,
+    update: FusedUpdate | None = None,
     precision: str = "fp32",
 ) -> tuple[np.ndarray | None, np.ndarray | OuterProduct, np.ndarray]:
     """Gradients of :func:`forward`, from its inputs, its results and the gradient of y.
@@ -120,7 +120,7 @@ def backward(
     return dx, OuterProduct(np.ascontiguousarray(x.T), rows), dz.sum(axis=1)
 
 
-def _check(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, activation: str, drop: Mask | None) -> None:
+def _check(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, activation: str, drop: DropoutMask | None) -> None:
     check.shape("dense", "x", x, (None, None))
     check.shape("dense", "weight", weight, (x.shape[0], None))
     check.shape("dense", "bias", bias, (weight.shape[1],))

@@ -1,4 +1,4 @@
-"""Dropout from a counter-based generator: no state, the same mask on every device; see :class:`gzkern.mask.Mask`."""
+"""Dropout from a counter-based generator: no state, the same mask on every device; see ``core.dropout_mask``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import SupportsInt
 
 import numpy as np
 
-from ..mask import Mask
+from ..core.dropout_mask import DropoutMask
 
 _LOW = np.uint64(0xFFFFFFFF)
 _SHIFT = np.uint64(32)
@@ -16,29 +16,29 @@ _WEYL = 0x9E3779B9, 0xBB67AE85
 _ROUNDS = 10
 
 
-def forward(x: np.ndarray, mask: Mask) -> np.ndarray:
+def forward(x: np.ndarray, mask: DropoutMask) -> np.ndarray:
     """x of any shape with the elements of the mask dropped and the rest rescaled."""
     return x * multiplier(x, mask)
 
 
-def forward_oracle(x: np.ndarray, mask: Mask) -> np.ndarray:
+def forward_oracle(x: np.ndarray, mask: DropoutMask) -> np.ndarray:
     """:func:`forward` in plain NumPy; any dtype."""
     kept = words_oracle(x.size, mask).reshape(x.shape) >= mask.threshold
     return x * np.where(kept, x.dtype.type(mask.scale), x.dtype.type(0))
 
 
-def backward(gradient: np.ndarray, mask: Mask) -> np.ndarray:
+def backward(gradient: np.ndarray, mask: DropoutMask) -> np.ndarray:
     """The gradient by the same multiplier."""
     return gradient * multiplier(gradient, mask)
 
 
-def multiplier(x: np.ndarray, mask: Mask) -> np.ndarray:
+def multiplier(x: np.ndarray, mask: DropoutMask) -> np.ndarray:
     """What dropout multiplies x by, of its shape and dtype: 0 or ``mask.scale``."""
     random = words(x.size, mask) if x.dtype == np.float32 else words_oracle(x.size, mask)
     return np.where(random >= mask.threshold, x.dtype.type(mask.scale), x.dtype.type(0)).reshape(x.shape)
 
 
-def words(size: int, mask: Mask) -> np.ndarray:
+def words(size: int, mask: DropoutMask) -> np.ndarray:
     """:func:`words_oracle`, compiled."""
     from .jit.philox import words as compiled
 
@@ -47,7 +47,7 @@ def words(size: int, mask: Mask) -> np.ndarray:
     return out
 
 
-def words_oracle(size: int, mask: Mask) -> np.ndarray:
+def words_oracle(size: int, mask: DropoutMask) -> np.ndarray:
     """(size,) uint32: the random words of the first ``size`` elements."""
     counter = np.empty(((size + 3) // 4, 4), np.uint32)
     counter[:, 0] = np.arange(len(counter))

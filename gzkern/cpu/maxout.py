@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .. import check
+from ..core import arguments as check
 from ..errors import InputError
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..shapes import pool_extent
+from ..core.shapes import pool_extent
 
 
 def forward(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .. import check
+from ..core import arguments as check
 
 
 def forward(p: np.ndarray, targets: np.ndarray) -> np.ndarray:

@@ -26,7 +26,7 @@ def update(
     """Update weight and velocity in place; arrays of one shape and dtype, contiguous.
 
     ``rate`` is a number or a float32 array (1,). Nothing happens once first_bad (1,) int64 holds a step ≥ 0, see
-    :mod:`gzkern.cpu.finite`.
+    :mod:`gzkern.cpu.nan_guard`.
     """
     if not (weight.flags.c_contiguous and velocity.flags.c_contiguous):
         raise InputError("nesterov: weight and velocity are updated in place and must be C-contiguous")

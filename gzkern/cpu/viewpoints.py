@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from .. import check
+from ..core import arguments as check
+from ..core.shapes import VIEWS
 from ..errors import InputError
-from ..shapes import VIEWS
 
 
 def forward(crops: np.ndarray, extent: int, *, precision: str = "fp32") -> np.ndarray:

@@ -10,14 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from .. import check
-from ..decision_tree import DecisionTree
-from .launch import Backend, Kernel, backend_of, elementwise
+from ..core import arguments as check
+from ..decision_trees.tree import DecisionTree
+from ..runtime.arrays import backend_of
+from ..runtime.backend import Backend
+from ..runtime.kernel import elementwise, kernel
 
-FORWARD = Kernel("constraints", "constraints_forward")
-BACKWARD = Kernel("constraints", "constraints_backward")
-CLIP_FORWARD = Kernel("constraints", "constraints_clip_forward")
-CLIP_BACKWARD = Kernel("constraints", "constraints_clip_backward")
+FORWARD = kernel("constraints", "forward")
+BACKWARD = kernel("constraints", "backward")
+CLIP_FORWARD = kernel("constraints", "clip_forward")
+CLIP_BACKWARD = kernel("constraints", "clip_backward")
 
 _BLOCK = 64  # images; small, so that a few thousand are spread over many multiprocessors
 
@@ -66,7 +68,7 @@ def clip_backward(gradient: Any, z: Any) -> Any:
 
 def _tables(tree: DecisionTree, backend: Backend) -> tuple[Any, ...]:
     """``starts``, ``parents``, ``order`` on the device."""
-    return tuple(backend.outside(table, "decision tree") for table in _placed(tree, backend.home))
+    return tuple(backend.external(table, "decision tree") for table in _placed(tree, backend.home))
 
 
 @lru_cache(maxsize=8)

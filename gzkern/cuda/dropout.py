@@ -1,4 +1,4 @@
-"""Dropout by the mask of :class:`gzkern.mask.Mask`, the same elements on every device; ``kernels/dropout.cu``."""
+"""Dropout by the mask of ``core.dropout_mask``, the same elements on every device; ``kernels/dropout.cu``."""
 
 from __future__ import annotations
 
@@ -6,26 +6,27 @@ from typing import Any
 
 import numpy as np
 
-from ..mask import Mask
-from .launch import Kernel, backend_of, by_fours, ceil_div, choose, elementwise, number
+from ..core.dropout_mask import DropoutMask
+from ..runtime.arrays import backend_of, number
+from ..runtime.kernel import by_fours, ceil_div, choose, elementwise, kernel
 
 APPLY = {
-    "naive": Kernel("dropout", "dropout_naive"),
-    "vectorised": Kernel("dropout", "dropout_vectorised"),
+    "naive": kernel("dropout", "naive"),
+    "vectorised": kernel("dropout", "vectorised"),
 }
 
 
-def forward(x: Any, mask: Mask) -> Any:
+def forward(x: Any, mask: DropoutMask) -> Any:
     """x of any shape, float32, with the elements of the mask dropped and the rest rescaled."""
     return apply("x", x, mask)
 
 
-def backward(gradient: Any, mask: Mask) -> Any:
+def backward(gradient: Any, mask: DropoutMask) -> Any:
     """The gradient by the same multiplier."""
     return apply("gradient", gradient, mask)
 
 
-def apply(name: str, array: Any, mask: Mask, version: str | None = None) -> Any:
+def apply(name: str, array: Any, mask: DropoutMask, version: str | None = None) -> Any:
     """Both passes, on the array of that name: by "naive", or by "vectorised" where 4 divides its size."""
     backend = backend_of("dropout", **{name: array})
     kernel = choose("dropout", APPLY, by_fours("dropout", version, "elements", array.size, "naive"))

@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from .. import check
+from ..core import arguments as check
 from ..errors import InputError
-from .launch import Kernel, backend_of, elementwise, require_size
+from ..runtime.arrays import backend_of, require_size
+from ..runtime.kernel import elementwise, kernel
 
-FORWARD = Kernel("maxout", "maxout_forward")
-BACKWARD = Kernel("maxout", "maxout_backward")
+FORWARD = kernel("maxout", "forward")
+BACKWARD = kernel("maxout", "backward")
 
 
 def forward(x: Any) -> tuple[Any, Any]:

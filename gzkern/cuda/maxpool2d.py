@@ -6,17 +6,18 @@ from typing import Any
 
 import numpy as np
 
-from .. import check
-from ..shapes import pool_extent
-from .launch import Geometry, Kernel, backend_of, by_fours, choose, elementwise, extents, require_size
+from ..core import arguments as check
+from ..core.shapes import pool_extent
+from ..runtime.arrays import backend_of, require_size
+from ..runtime.kernel import Geometry, by_fours, choose, elementwise, extents, kernel
 
 FORWARD = {
-    "naive": Kernel("maxpool2d", "maxpool2d_forward_naive"),
-    "vectorised": Kernel("maxpool2d", "maxpool2d_forward_vectorised"),
+    "naive": kernel("maxpool2d", "forward_naive"),
+    "vectorised": kernel("maxpool2d", "forward_vectorised"),
 }
 BACKWARD = {
-    "naive": Kernel("maxpool2d", "maxpool2d_backward_naive"),
-    "vectorised": Kernel("maxpool2d", "maxpool2d_backward_vectorised"),
+    "naive": kernel("maxpool2d", "backward_naive"),
+    "vectorised": kernel("maxpool2d", "backward_vectorised"),
 }
 
 

@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from .. import check
-from .launch import Geometry, Kernel, backend_of, elementwise
+from ..core import arguments as check
+from ..runtime.arrays import backend_of
+from ..runtime.kernel import Geometry, elementwise, kernel
 
-FORWARD = Kernel("mse", "mse_forward")
-BACKWARD = Kernel("mse", "mse_backward")
+FORWARD = kernel("mse", "forward")
+BACKWARD = kernel("mse", "backward")
 
 _ONE_BLOCK = Geometry((1,), (256,))
 

@@ -7,14 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from .. import check
-from .launch import Backend, Geometry, Kernel, backend_of, by_fours, choose, elementwise, number, require_writable
+from ..core import arguments as check
+from ..runtime.arrays import backend_of, number, require_writable
+from ..runtime.backend import Backend
+from ..runtime.kernel import Geometry, by_fours, choose, elementwise, kernel
 
 UPDATE = {
-    "naive": Kernel("nesterov", "nesterov_naive"),
-    "vectorised": Kernel("nesterov", "nesterov_vectorised"),
+    "naive": kernel("nesterov", "naive"),
+    "vectorised": kernel("nesterov", "vectorised"),
 }
-SEVERAL = Kernel("nesterov", "nesterov_several")
+SEVERAL = kernel("nesterov", "several")
 
 _AT_ONCE = 6  # arrays of one launch
 _FEW = 2**19  # elements: up to here a launch costs more than its loads of 4 bytes
@@ -24,7 +26,7 @@ def update(weight: Any, velocity: Any, gradient: Any, rate: Any, momentum: float
     """Update weight and velocity in place; arrays of one shape, float32.
 
     ``rate`` is a number, or a float32 array (1,) of the device. Nothing happens once first_bad (1,) int64 holds a
-    step ≥ 0, see :mod:`gzkern.cuda.finite`.
+    step ≥ 0, see :mod:`gzkern.cuda.nan_guard`.
     """
     step(weight, velocity, gradient, rate, momentum, first_bad)
 

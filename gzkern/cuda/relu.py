@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from .. import check
-from .launch import Kernel, backend_of, elementwise
+from ..core import arguments as check
+from ..runtime.arrays import backend_of
+from ..runtime.kernel import elementwise, kernel
 
-FORWARD = Kernel("relu", "relu_forward")
-BACKWARD = Kernel("relu", "relu_backward")
+FORWARD = kernel("relu", "forward")
+BACKWARD = kernel("relu", "backward")
 
 
 def forward(x: Any) -> Any:

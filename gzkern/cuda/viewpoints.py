@@ -6,27 +6,28 @@ from typing import Any
 
 import numpy as np
 
-from .. import check
+from ..core import arguments as check
+from ..core.shapes import VIEWS
 from ..errors import InputError
-from ..shapes import VIEWS
-from .launch import Geometry, Kernel, backend_of, ceil_div, choose, elementwise, extents, require_size
+from ..runtime.arrays import backend_of, require_size
+from ..runtime.kernel import Geometry, ceil_div, choose, elementwise, extents, kernel
 
 FORWARD = {
     ("float32", "float32"): {
-        "naive": Kernel("viewpoints", "viewpoints_forward_naive"),
-        "tiled": Kernel("viewpoints", "viewpoints_forward_tiled"),
+        "naive": kernel("viewpoints", "forward_naive"),
+        "tiled": kernel("viewpoints", "forward_tiled"),
     },
     ("uint8", "float32"): {
-        "naive": Kernel("viewpoints", "viewpoints_forward_naive_uint8"),
-        "tiled": Kernel("viewpoints", "viewpoints_forward_tiled_uint8"),
+        "naive": kernel("viewpoints", "forward_naive_uint8"),
+        "tiled": kernel("viewpoints", "forward_tiled_uint8"),
     },
-    ("float32", "uint16"): {"tiled": Kernel("viewpoints", "viewpoints_forward_tiled_bf16")},
-    ("uint8", "uint16"): {"tiled": Kernel("viewpoints", "viewpoints_forward_tiled_uint8_bf16")},
+    ("float32", "uint16"): {"tiled": kernel("viewpoints", "forward_tiled_bf16")},
+    ("uint8", "uint16"): {"tiled": kernel("viewpoints", "forward_tiled_uint8_bf16")},
 }
 """By the dtypes of crops and patches."""
 BACKWARD = {
-    "naive": Kernel("viewpoints", "viewpoints_backward_naive"),
-    "tiled": Kernel("viewpoints", "viewpoints_backward_tiled"),
+    "naive": kernel("viewpoints", "backward_naive"),
+    "tiled": kernel("viewpoints", "backward_tiled"),
 }
 
 _IMAGES, _PIXELS, _THREADS = 16, 32, 256  # of a block of the tiled versions

@@ -10,15 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from .. import check
+from ..core import arguments as check
 from ..errors import InputError
-from .launch import Backend, Kernel, backend_of, elementwise, extents, require_size
+from ..runtime.arrays import backend_of, require_size
+from ..runtime.backend import Backend
+from ..runtime.kernel import elementwise, extents, kernel
 from .viewpoints import patches_shape, tiles
 
-CROPS = Kernel("warp", "warp_crops")
+CROPS = kernel("warp", "crops")
 PATCHES = {
-    "float32": Kernel("warp", "warp_patches"),
-    "uint16": Kernel("warp", "warp_patches_bf16"),
+    "float32": kernel("warp", "patches"),
+    "uint16": kernel("warp", "patches_bf16"),
 }
 """By the dtype of the patches."""
 

@@ -11,9 +11,9 @@ from types import ModuleType
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from ..core.silence import quiet
 from ..errors import ImageError
 from . import fits
-from .quiet import quiet
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".fits", ".fit", ".fits.gz")
 """Endings, in lower case, of the files that are taken for images."""

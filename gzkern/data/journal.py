@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from ..core.files import locked, publish, require_free, write_atomically
 from ..errors import GzkernError, InputError
-from ..files import locked, publish, require_free, write_atomically
 from .loading import Candidate, Stamp, stamp_of
 
 IMAGES = "images.npy"

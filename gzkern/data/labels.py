@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..decision_tree import DecisionTree
+from ..decision_trees.tree import DecisionTree
 from ..errors import InputError
 from .tables import read_rows
 

@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from ..core.prefetch import work_ahead
+from ..core.processes import cores
 from ..errors import ImageError, InputError
-from ..processes import cores
-from .ahead import work_ahead
 from .catalogue import list_images
 from .images import SUFFIXES, decode, image_id
 from .labels import Labels

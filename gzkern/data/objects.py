@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from ..core.processes import WorkerDied, Workers, cores
 from ..device import MOST_WORKERS
 from ..errors import GzkernError, InputError
-from ..processes import WorkerDied, Workers, cores
 
 COLUMNS = ("x", "y", "a", "b", "theta", "petro")
 """What is known of an object: its barycentre in pixels counted from 0 (x = column, y = row, down), its semi-axes in

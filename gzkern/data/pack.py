@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from ..decision_tree import DecisionTree
-from ..environment import installed_version
+from ..core.environment import installed_version
+from ..decision_trees.tree import DecisionTree
 from ..errors import InputError
 from .journal import IMAGES, META, packing
 from .labels import read_labels

@@ -21,8 +21,8 @@ import numpy as np
 
 from .. import __version__
 from ..config import DataConfig
+from ..core.files import write_atomically
 from ..errors import GzkernError, InputError
-from ..files import write_atomically
 from .loading import Dataset
 from .objects import COLUMNS, DETECT_THRESH, find_object, find_objects, require_sep
 from .pack import open_pack

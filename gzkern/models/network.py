@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from .. import check
-from ..augment.warp import require_tables
 from ..autograd.tape import Tape, Variable
 from ..config import Config, DataConfig, ModelConfig
-from ..decision_tree import DecisionTree, load_tree
-from ..device import Device, require_precision, select
+from ..core import arguments as check
+from ..core.bfloat16 import to_bfloat16
+from ..core.dropout_mask import DropoutMask
+from ..core.shapes import VIEWS, patch_extent
+from ..decision_trees.tree import DecisionTree, load_tree
+from ..device import Device, KernelDevice, kernel_device, require_precision, select
 from ..errors import InputError
-from ..mask import Mask
 from ..nn.initialisation import initial
 from ..nn.layers import Convolution, Dense, Parameter
 from ..ops.constraints import clip, constraints
 from ..ops.dropout import dropout
 from ..ops.mse import mse
 from ..ops.viewpoints import flatten, merge_views, viewpoints
-from ..shapes import VIEWS, patch_extent
-from .recorded_answers import RecordedAnswers
+from ..runtime.kernel import ceil_div
 
 _POOLED = (True, True, False, True)
 _BFLOAT16_OUTPUTS = 8  # whose weights its kernels load at once
+_BFLOAT16_BATCH = 8  # images that its kernels load at once
+_EVEN = 64  # images
 _CONV_STD = (0.01, 0.01, 0.01, 0.1)
 
 
@@ -56,6 +57,7 @@ class Network:
         merged = (model.view_dense or self.view_features) * VIEWS
         self.dense = _dense_layers(model, merged, len(tree))
         self.parameters: dict[str, Any] = {}  # arrays of the device
+        self.version = 0  # of the parameters' values, as initialise and load_state set them
 
     def layers(self) -> tuple[Convolution | Dense, ...]:
         """All layers with weights, first to last."""
@@ -97,14 +99,14 @@ class Network:
         for convolution in self.convolutions:
             x = convolution(tape, x, variables)
         layers = (*((self.view_dense,) if self.view_dense else ()), *self.dense)
-        masks = [Mask(drop, *seed_and_step, layer.index) if drop > 0 else None for layer in layers]
+        masks = [DropoutMask(drop, *seed_and_step, layer.index) if drop > 0 else None for layer in layers]
         x = flatten(tape, x) if self.view_dense else merge_views(tape, x)
         if masks[0]:
             with tape.named(layers[0].name):
                 x = dropout(tape, x, masks[0])
         for layer, mask in zip(layers, [*masks[1:], None], strict=True):  # each drops what the next one reads
             if layer is self.dense[-1] and tape.precision == "bf16":
-                x = Variable(tape.device.widen.widen(x.value))
+                x = Variable(kernel_device(tape.device).operations.bf16_to_fp32.convert(x.value))
             x = layer(tape, x, variables, mask)
             if layer is self.view_dense:
                 x = merge_views(tape, x)
@@ -112,7 +114,9 @@ class Network:
             return constraints(tape, x, self.tree) if constrained else clip(tape, x)
 
     def predict(self, crops: np.ndarray) -> np.ndarray:
-        """Probabilities (B, A) float32 of the answers.
+        """Probabilities (B, A) float32 of the answers, computed eagerly; for many batches take a :class:`Predictor`.
+
+        On a device that runs kernels the batch is padded to one of a few sizes, so that bits do not depend on it.
 
         Args:
             crops: (B, 2, T, T, 3), uint8 or float in [0, 1].
@@ -120,34 +124,27 @@ class Network:
         Raises:
             InputError: the crops have another shape.
         """
-        self._check_crops(crops)
-        if self.device.backend is not None:
-            return self._recorded.of_crops(crops if crops.dtype == np.uint8 else crops.astype(np.float32, copy=False))
-        tape = Tape(self.device, recording=False)
-        variables = {name: Variable(array) for name, array in self.parameters.items()}
+        self.require_crops(crops)
+        batch = len(crops)
+        if isinstance(self.device, KernelDevice):
+            padding = np.zeros((padded_batch(batch, self.precision) - batch, *crops.shape[1:]), crops.dtype)
+            crops = np.concatenate([crops, padding])
+        tape = Tape(self.device, recording=False, precision=self.precision)
+        variables = {name: Variable(array) for name, array in self.operands().items()}
         answers = self.answers(tape, self.patches(tape, self._pixels(crops)), variables).value
-        return np.ascontiguousarray(answers.T)
+        return np.array(self.device.asnumpy(answers)[:, :batch].T, order="C")
 
-    def predict_images(self, images: np.ndarray, matrices: np.ndarray) -> np.ndarray:
-        """Probabilities (B, A) float32 of the answers, from images that the device warps; not on the CPU.
-
-        Args:
-            images: (B, H, W, 3) uint8.
-            matrices: (B, 2, 2, 3) float64, as ``augment.geometry.crop_matrices`` gives them.
-
-        Raises:
-            InputError: the device is the CPU, or arrays have other shapes.
-        """
-        self._check_warped(matrices)
-        check.shape("network", "images", images, (len(matrices), None, None, 3))
-        return self._recorded.of_images(images, matrices)
-
-    def predict_rows(self, images: Any, rows: np.ndarray, matrices: np.ndarray) -> np.ndarray:
-        """The same of rows of images (n, H, W, 3) uint8 that lie on the device; rows (B,) int64 in [0, n)."""
-        self._check_warped(matrices)
-        check.shape("network", "rows", rows, (len(matrices),))
-        require_tables(rows, matrices, len(images))
-        return self._recorded.of_rows(images, rows, matrices)
+    def operands(self) -> dict[str, Any]:
+        """Parameters as the products read them: by bf16 the weights of all layers but the last are rounded to it."""
+        last = f"{self.dense[-1].name}.weight"
+        if self.precision != "bf16":
+            return dict(self.parameters)
+        return {
+            name: self.device.asarray(to_bfloat16(self.device.asnumpy(array)))
+            if name.endswith(".weight") and name != last
+            else array
+            for name, array in self.parameters.items()
+        }
 
     def loss_and_gradients(
         self,
@@ -181,7 +178,7 @@ class Network:
 
         The loss has shape (); gradients are in run-time order, and those of dense weights perhaps factors.
         """
-        self._check_crops(crops)
+        self.require_crops(crops)
         check.shape("loss", "targets", targets, (len(crops), len(self.tree)))
         tape = Tape(self.device, precision=self.precision)
         variables = {name: Variable(array, True) for name, array in self.parameters.items()}
@@ -226,10 +223,6 @@ class Network:
         """Arrays by parameter name from the run-time order to that of the files."""
         return self._swap_merged(arrays, from_files=False)
 
-    @cached_property
-    def _recorded(self) -> RecordedAnswers:
-        return RecordedAnswers(self)
-
     def _set(self, arrays: Mapping[str, np.ndarray]) -> None:
         """In place where there are parameters already: a recorded step knows them by their place."""
         for name, array in arrays.items():
@@ -237,7 +230,7 @@ class Network:
                 self.device.write(self.parameters[name], array)
             else:
                 self.parameters[name] = self.device.asarray(array)
-        self.__dict__.pop("_recorded", None)  # may hold rounded weights
+        self.version += 1
 
     def _swap_merged(self, arrays: Mapping[str, np.ndarray], *, from_files: bool) -> dict[str, np.ndarray]:
         """Rows of the merged layer between (view, feature), as in files, and (feature, view)."""
@@ -254,19 +247,33 @@ class Network:
             crops = crops.astype(next(iter(self.parameters.values())).dtype, copy=False)
         return Variable(self.device.asarray(np.ascontiguousarray(crops)))
 
-    def _check_warped(self, matrices: np.ndarray) -> None:
-        if self.device.backend is None:
-            raise InputError("network: device 'cpu' warps no images; give crops to predict")
-        check.shape("network", "matrices", matrices, (None, 2, 2, 3))
-        self._require_parameters()
+    def require_crops(self, crops: np.ndarray) -> None:
+        """Refuse crops of another shape, and a network without parameters.
 
-    def _check_crops(self, crops: np.ndarray) -> None:
+        Raises:
+            InputError: says which.
+        """
         check.shape("network", "crops", crops, (None, 2, self.target, self.target, 3))
-        self._require_parameters()
+        self.require_parameters()
 
-    def _require_parameters(self) -> None:
+    def require_parameters(self) -> None:
+        """Refuse a network without parameters.
+
+        Raises:
+            InputError: says how to set them.
+        """
         if not self.parameters:
             raise InputError("network: no parameters yet; call initialise or load_state first")
+
+
+def padded_batch(batch: int, precision: str) -> int:
+    """The number of images that kernels compute for ``batch`` of them: a power of two, or a multiple of 64.
+
+    Few sizes mean few captured programs and few kernels to compile, and results that do not depend on the batch.
+    """
+    if batch > _EVEN:
+        return ceil_div(batch, _EVEN) * _EVEN
+    return max(1 << (batch - 1).bit_length(), _BFLOAT16_BATCH if precision == "bf16" else 1)
 
 
 def _convolutions(model: ModelConfig, extent: int) -> tuple[Convolution, ...]:

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..autograd.tape import Tape, Variable
-from ..mask import Mask
+from ..core.dropout_mask import DropoutMask
+from ..core.shapes import Conv2dSizes, conv2d_macs, conv_extent, dense_macs, pool_extent
 from ..ops.conv2d import conv2d
 from ..ops.dense import dense
-from ..shapes import Conv2dSizes, conv2d_macs, conv_extent, dense_macs, pool_extent
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Convolution:
         return self.K
 
     @property
-    def form(self) -> str:
+    def epilogue(self) -> str:
         """What follows the sums: "relu" or "pool"."""
         return "pool" if self.pool else "relu"
 
@@ -117,7 +117,7 @@ class Dense:
         tape: Tape,
         x: Variable,
         parameters: Mapping[str, Variable],
-        drop: Mask | None = None,
+        drop: DropoutMask | None = None,
     ) -> Variable:
         """x (inputs, B) to (units, B), elements of which ``drop`` drops."""
         weight, bias = parameters[f"{self.name}.weight"], parameters[f"{self.name}.bias"]

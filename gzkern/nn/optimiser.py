@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from ..core.fused_update import FusedUpdate
 from ..device import Device
-from ..update import Update
 
 
 class Nesterov:
@@ -43,10 +43,10 @@ class Nesterov:
         """This optimiser as a step on ``device`` sees it, which may be a recording of its own device."""
         seen = copy.copy(self)
         seen._device = device
-        seen.weights = {name: device.outside(array, name) for name, array in self.weights.items()}
-        seen.velocity = {name: device.outside(array, f"velocity of {name}") for name, array in self.velocity.items()}
+        seen.weights = {name: device.external(array, name) for name, array in self.weights.items()}
+        seen.velocity = {name: device.external(array, f"velocity of {name}") for name, array in self.velocity.items()}
         for name in ("step", "rate", "total", "first_bad"):
-            setattr(seen, name, device.outside(getattr(self, name), name))
+            setattr(seen, name, device.external(getattr(self, name), name))
         return seen
 
     def reset(self) -> None:
@@ -64,22 +64,22 @@ class Nesterov:
             self._device.write(self.rate, np.full(1, rate))
             self._written_rate = rate
 
-    def updates(self, side_stream: bool) -> dict[str, Update]:
-        """Build the :class:`gzkern.update.Update` of every weight, for layers that update it in their backward pass."""
+    def updates(self, side_stream: bool) -> dict[str, FusedUpdate]:
+        """Build the :class:`FusedUpdate` of every weight, for layers that update it in their backward pass."""
         return {
-            name: Update(velocity, self.rate, self._momentum, self.first_bad, side_stream)
+            name: FusedUpdate(velocity, self.rate, self._momentum, self.first_bad, side_stream)
             for name, velocity in self.velocity.items()
         }
 
     def watch(self, loss: Any) -> None:
         """Look at the loss of this step, before anything is updated by it."""
-        self._device.finite.check(loss, self.step, self.first_bad)
+        self._device.operations.nan_guard.check(loss, self.step, self.first_bad)
 
     def finish(self, loss: Any, gradients: Mapping[str, Any]) -> None:
         """Move every parameter that has a gradient along it, unless a loss was not finite, and count the step."""
         arrays = [(self.weights[n], self.velocity[n], g) for n, g in gradients.items() if g is not None]
-        self._device.nesterov.update_all(arrays, self.rate, self._momentum, self.first_bad)
-        self._device.progress.advance(loss, self.total, self.step)
+        self._device.operations.nesterov.update_all(arrays, self.rate, self._momentum, self.first_bad)
+        self._device.operations.step_counter.advance(loss, self.total, self.step)
 
     def take_total(self) -> float:
         """The sum of the losses since this was last called; waits for the device."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..autograd.tape import Tape, Variable
-from ..mask import Mask
+from ..core.dropout_mask import DropoutMask
 
 
 def dense(
@@ -15,18 +15,28 @@ def dense(
     bias: Variable,
     *,
     activation: str = "linear",
-    drop: Mask | None = None,
+    drop: DropoutMask | None = None,
 ) -> Variable:
     """x (I, B), weight (I, O), bias (O,) to (O, B), or (O/2, B) by "maxout", with elements dropped by a mask.
 
     A weight with an ``update`` moves in the backward pass, where the device can, and gets no gradient.
     """
-    op = tape.device.dense
-    how = {"activation": activation, "drop": drop, "precision": tape.precision}
-    y, code = op.forward(x.value, weight.value, bias.value, **how)
+    op = tape.device.operations.dense
+    precision = tape.precision
+    y, code = op.forward(x.value, weight.value, bias.value, activation=activation, drop=drop, precision=precision)
 
     def backward(gradient: Any) -> tuple[Any, ...]:
-        given = {"data": x.needs_gradient, "update": weight.update}
-        return op.backward(x.value, weight.value, y, code, gradient, **how, **given)
+        return op.backward(
+            x.value,
+            weight.value,
+            y,
+            code,
+            gradient,
+            activation=activation,
+            data=x.needs_gradient,
+            drop=drop,
+            update=weight.update,
+            precision=precision,
+        )
 
     return tape.record(y, (x, weight, bias), backward)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from ..autograd.tape import Tape, Variable
-from ..mask import Mask
+from ..core.dropout_mask import DropoutMask
 
 
-def dropout(tape: Tape, x: Variable, mask: Mask) -> Variable:
+def dropout(tape: Tape, x: Variable, mask: DropoutMask) -> Variable:
     """x of any shape with the elements of the mask dropped and the rest rescaled."""
-    op = tape.device.dropout
+    op = tape.device.operations.dropout
     return tape.record(op.forward(x.value, mask), (x,), lambda gradient: (op.backward(gradient, mask),))

@@ -7,6 +7,6 @@ from ..autograd.tape import Tape, Variable
 
 def maxout(tape: Tape, x: Variable) -> Variable:
     """(2U, B) to (U, B)."""
-    op = tape.device.maxout
+    op = tape.device.operations.maxout
     y, code = op.forward(x.value)
     return tape.record(y, (x,), lambda gradient: (op.backward(gradient, code),))

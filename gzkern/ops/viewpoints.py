@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 
 from ..autograd.tape import Tape, Variable
-from ..shapes import VIEWS
+from ..core.shapes import VIEWS
 
 
 def viewpoints(tape: Tape, crops: Variable, extent: int) -> Variable:
     """Crops (B, 2, T, T, 3) to patches (3, S, S, 16·B), S = ``extent``; in bfloat16 on a tape of that precision."""
-    op = tape.device.viewpoints
+    op = tape.device.operations.viewpoints
     target = crops.value.shape[2]
     patches = op.forward(crops.value, extent, precision=tape.precision)
     return tape.record(patches, (crops,), lambda gradient: (op.backward(gradient, target),))

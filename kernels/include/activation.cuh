@@ -19,7 +19,7 @@ __device__ __forceinline__ float to_piece(float gradient, unsigned char code, un
 // The gradient of z (O, B) before the activation, rebuilt where it is read from the gradient of what came after it.
 struct GradientOfZ {
   const float* gradient;  // (O, B); maxout: (O/2, B)
-  const void* kept;       // relu: y (O, B); maxout: code (O/2, B), uint8; linear: not read
+  const void* saved;      // relu: y (O, B); maxout: code (O/2, B), uint8; linear: not read
   unsigned activation;
   unsigned B;
   float scale;  // of the dropout after the activation, 1 without; what it dropped has y = 0 or code 0
@@ -40,7 +40,7 @@ struct GradientOfZ {
 
   __device__ __forceinline__ float value(unsigned index, unsigned piece) const {
     const float after = scale * gradient[index];
-    if (activation == MAXOUT) return to_piece(after, static_cast<const unsigned char*>(kept)[index], piece);
-    return activation == RELU && static_cast<const float*>(kept)[index] <= 0 ? 0.0f : after;
+    if (activation == MAXOUT) return to_piece(after, static_cast<const unsigned char*>(saved)[index], piece);
+    return activation == RELU && static_cast<const float*>(saved)[index] <= 0 ? 0.0f : after;
   }
 };

@@ -2,7 +2,7 @@
 // as easy as 1, 2, 3"; Random123).
 #pragma once
 
-// What gzkern.mask.Mask says of the words of four elements.
+// What gzkern.core.dropout_mask.Mask says of the words of four elements.
 __device__ __forceinline__ uint4 counter(unsigned quad, unsigned layer, long long step) {
   return make_uint4(quad, layer, static_cast<unsigned>(step), static_cast<unsigned>(step >> 32));
 }

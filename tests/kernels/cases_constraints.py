@@ -16,7 +16,7 @@ from numerics import UNIT, assert_bounded
 
 from gzkern.cpu import constraints as oracle
 from gzkern.cuda import constraints
-from gzkern.decision_tree import DecisionTree, Question, load_tree
+from gzkern.decision_trees.tree import DecisionTree, Question, load_tree
 
 RECORD = json.loads((Path(__file__).parents[1] / "golden" / "constraint_vectors.json").read_text())
 SMALLEST = 2.0**-126  # below it float32 has fewer bits

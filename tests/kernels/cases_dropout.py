@@ -5,12 +5,16 @@ from functools import partial
 import numpy as np
 from harness import Case, assert_same_bits
 
+from gzkern.core.dropout_mask import DropoutMask
 from gzkern.cpu import dropout as oracle
 from gzkern.cuda import dropout
-from gzkern.mask import Mask
 
 SHAPES = [(1,), (3,), (4,), (5,), (37, 17), (64, 16), (1029,), (2, 0)]
-MASKS = {"half": Mask(0.5, 7, 12, 1), "fifth": Mask(0.2, 2**64 - 1, 2**62 + 3, 2**32 - 1), "none": Mask(0.0, 0, 0, 0)}
+MASKS = {
+    "half": DropoutMask(0.5, 7, 12, 1),
+    "fifth": DropoutMask(0.2, 2**64 - 1, 2**62 + 3, 2**32 - 1),
+    "none": DropoutMask(0.0, 0, 0, 0),
+}
 
 
 def values(shape):

@@ -10,7 +10,8 @@ import numpy as np
 from harness import Case
 from numerics import assert_bounded
 
-from gzkern.cuda.launch import Geometry, Kernel, backend_of
+from gzkern.runtime.arrays import backend_of
+from gzkern.runtime.kernel import Geometry, Kernel
 
 MMA = Kernel(Path(__file__).with_name("fragments.cu"), "fragments_mma")
 BF16 = Kernel(Path(__file__).with_name("fragments.cu"), "fragments_bf16")

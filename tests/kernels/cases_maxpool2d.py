@@ -5,9 +5,9 @@ from functools import partial
 import numpy as np
 from harness import Case, equals
 
+from gzkern.core.shapes import pool_extent
 from gzkern.cpu import maxpool2d as oracle
 from gzkern.cuda import maxpool2d
-from gzkern.shapes import pool_extent
 
 QUICK = [(2, 3, 5, 4), (2, 5, 3, 7)]  # C, H, W, N
 SHAPES = [*QUICK, (1, 1, 1, 1), (3, 4, 6, 8), (1, 1, 2, 12), (2, 2, 1, 3), (5, 7, 9, 68), (2, 3, 3, 0)]

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 from harness import Case
 
-from gzkern.cuda.launch import Geometry, Kernel, backend_of
+from gzkern.runtime.arrays import backend_of
+from gzkern.runtime.kernel import Geometry, Kernel
 
 FILE = Path(__file__).with_name("primitives.cu")
 THREADS = 64

@@ -10,17 +10,17 @@ from pathlib import Path
 
 import numpy as np
 
-TESTS = Path(__file__).parents[1]
-sys.path[:0] = [str(TESTS), str(TESTS.parent)]
+KERNELS = Path(__file__).parent
+sys.path[:0] = map(str, (KERNELS.parents[1], KERNELS.parent / "helpers", KERNELS / "conv2d", KERNELS / "dense"))
 
 from collect import all_cases  # noqa: E402
 
-from gzkern.cuda.graph import Blueprint, Recorder  # noqa: E402
 from gzkern.errors import GzkernError  # noqa: E402
+from gzkern.runtime.capture import CapturingBackend, ShapeOnlyBackend  # noqa: E402
 
 
 def main():
-    from gzkern.cuda.device import backend, require
+    from gzkern.runtime.gpu import backend, require
 
     require()
     gpu = backend()
@@ -33,7 +33,7 @@ def units(limits):
     """Files and tiles that the cases launch on a GPU of these limits, in the order of the cases."""
     found = {}
     for case in all_cases():
-        recorder = Recorder(Blueprint(limits))
+        recorder = CapturingBackend(ShapeOnlyBackend(limits))
         inputs = {name: recorder.outside(np.asarray(array, order="C"), name) for name, array in case.inputs().items()}
         try:
             case.call(**inputs)

@@ -19,9 +19,9 @@ def measured(pytestconfig) -> list:
 @pytest.fixture(scope="session", autouse=True)
 def _compiled(request) -> None:
     """Compile for the emulated device in one step, before the first test that would do it file by file."""
-    from gzkern.cuda import source
-    from gzkern.emulator import backend
     from gzkern.errors import InputError
+    from gzkern.runtime import source
+    from gzkern.runtime.emulator import backend
 
     if any(item.get_closest_marker("gxx") for item in request.session.items):
         with contextlib.suppress(InputError):  # no compiler: the tests say so, one by one
@@ -30,8 +30,8 @@ def _compiled(request) -> None:
 
 @pytest.fixture(scope="session")
 def compiler(lacking):
-    """Call with a name of benchmarks.nvrtc_versions for that NVRTC, which works until the session ends."""
-    from benchmarks.nvrtc_versions import Compiler
+    """Call with a name of benchmarks.profile.nvrtc_versions for that NVRTC, which works until the session ends."""
+    from benchmarks.profile.nvrtc_versions import Compiler
     from gzkern.errors import InputError
 
     with contextlib.ExitStack() as stack:
@@ -50,7 +50,7 @@ def pytest_sessionfinish(session):
     path = session.config.getoption("--record")
     rows = session.config.stash.get(_measured, [])
     if path and rows:
-        from benchmarks.report import machine
+        from benchmarks.harness.report import machine
         from gzkern.device import select
 
         facts = machine()

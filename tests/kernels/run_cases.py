@@ -2,7 +2,8 @@
 
 python tests/kernels/run_cases.py [--device cuda] [--mode asan|tsan] [--quick] [ID…]
 
-The sanitizers of the emulated device need their runtime from the process's start: see gzkern/emulator/sanitizers.py.
+The sanitizers of the emulated device need their runtime from the process's start: see
+gzkern/runtime/emulator/sanitizers.py.
 """
 
 import argparse
@@ -13,8 +14,8 @@ import traceback
 from contextlib import nullcontext
 from pathlib import Path
 
-TESTS = Path(__file__).parents[1]
-sys.path[:0] = [str(TESTS), str(TESTS.parent)]
+KERNELS = Path(__file__).parent
+sys.path[:0] = map(str, (KERNELS.parents[1], KERNELS.parent / "helpers", KERNELS / "conv2d", KERNELS / "dense"))
 
 import harness  # noqa: E402
 from collect import all_cases  # noqa: E402
@@ -52,14 +53,14 @@ def main(arguments=None):
 def backend_of(options):
     """A context manager of the device that was asked for."""
     if options.device == "cuda":
-        from gzkern.cuda.device import backend, require
+        from gzkern.runtime.gpu import backend, require
 
         require()
         import cupy
 
         cupy.cuda.set_allocator(None)  # from a pool, a sanitizer sees no array's end
         return nullcontext(backend())
-    from gzkern.emulator import backend
+    from gzkern.runtime.emulator import backend
 
     return backend.settings(mode=options.mode, order=options.order, seed=options.seed, late_copies=options.late_copies)
 

@@ -7,8 +7,8 @@ from functools import cache
 
 import pytest
 
-from gzkern.emulator import sanitizers
 from gzkern.errors import InputError
+from gzkern.runtime.emulator import sanitizers
 
 
 @cache

@@ -26,7 +26,7 @@ def record(measured, device, case, error):
 @pytest.mark.gxx
 @each([case for case in all_cases() if case.quick])
 def test_emulated_in_a_random_order(case, measured):
-    from gzkern.emulator import backend
+    from gzkern.runtime.emulator import backend
 
     print(f"GZKERN_SEED={SEED} repeats this order")
     with backend.settings(order="random", seed=SEED, late_copies=bool(SEED % 2)):
@@ -38,7 +38,7 @@ def test_emulated_in_a_random_order(case, measured):
 @each(all_cases())
 def test_emulated_in_every_order(case, measured):
     """Forward, reverse and random, with early and with late copies: right, and the same bits."""
-    from gzkern.emulator import backend
+    from gzkern.runtime.emulator import backend
 
     first = None
     for late in (False, True):
@@ -55,7 +55,7 @@ def test_emulated_in_every_order(case, measured):
 @each([case for case in all_cases() if case.quick and "_wgmma" in case.kernel and not case.kernel.endswith("_pack")])
 def test_warpgroup_products_read_what_fences_have_published(case):
     """In mode "trace", which sees ordinary stores to shared memory too; the launch fails otherwise."""
-    from gzkern.emulator import backend
+    from gzkern.runtime.emulator import backend
 
     with backend.settings(mode="trace", order="random", seed=SEED, late_copies=True):
         case.check(case.inputs(), results_of(case, backend))
@@ -66,8 +66,8 @@ def test_warpgroup_products_read_what_fences_have_published(case):
 @pytest.mark.parametrize("capability", [90, 89])
 def test_kernels_of_the_cases_are_known_before_a_gpu_runs_them(capability):
     """So that a check on a GPU compiles them in a process a core."""
-    from gzkern.cuda import source
-    from gzkern.cuda.launch import Limits
+    from gzkern.runtime import source
+    from gzkern.runtime.backend import Limits
 
     units = compile_cases.units(Limits(capability, 132, 227 << 10))
     assert len(set(units)) == len(units) > 100
@@ -80,7 +80,7 @@ def test_kernels_of_the_cases_are_known_before_a_gpu_runs_them(capability):
 @pytest.mark.gpu
 @each(all_cases())
 def test_on_a_gpu(case, measured):
-    from gzkern.cuda.device import backend
+    from gzkern.runtime.gpu import backend
 
     if "wgmma" in case.kernel and backend().limits.capability != 90:
         pytest.skip("wgmma needs compute capability 9.0")

@@ -6,12 +6,12 @@ from functools import cache
 
 import pytest
 
-from benchmarks import kernel_resources, toolchains
-from benchmarks.disassembly import listings, local_accesses, require
-from benchmarks.nvrtc_versions import HERE
-from benchmarks.wgmma_hazards import hazards
-from gzkern.cuda import source
+from benchmarks.profile import kernel_resources, toolchains
+from benchmarks.profile.disassembly import listings, local_accesses, require
+from benchmarks.profile.nvrtc_versions import HERE
+from benchmarks.profile.wgmma_hazards import hazards
 from gzkern.errors import InputError
+from gzkern.runtime import source
 
 pytestmark = pytest.mark.nvrtc
 
@@ -73,7 +73,7 @@ def test_products_leave_local_memory_alone_but_for_recorded_spills(toolchain, pr
 
 
 @each_compiler
-@pytest.mark.parametrize("file", ["conv2d_backward_weights_wgmma", "conv2d_forward_wgmma"])
+@pytest.mark.parametrize("file", ["conv2d/backward_weights_wgmma", "conv2d/forward_wgmma"])
 def test_the_compiler_s_word_of_a_missing_wait_is_found(toolchain, file, compiler, tmp_path):
     """It puts waits in where the source has none, after each product if need be."""
     path = tmp_path / f"{file}.cu"

@@ -5,9 +5,9 @@ import subprocess
 
 import pytest
 
-from gzkern.cuda import source
+from gzkern.runtime import source
 
-QUICK = ("warp", "conv2d_backward_bias")
+QUICK = ("warp", "conv2d/backward_bias")
 """Two that nvcc once rejected: for a function of the host, and for an include that it did not find."""
 
 pytestmark = pytest.mark.skipif(shutil.which("nvcc") is None, reason="no nvcc on the PATH")

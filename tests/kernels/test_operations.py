@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from numerics import UNIT, assert_bounded, normal, wide
 
-from gzkern.decision_tree import load_tree
+from gzkern.core.dropout_mask import DropoutMask
+from gzkern.decision_trees.tree import load_tree
 from gzkern.device import select
-from gzkern.mask import Mask
 
 TREE = load_tree()
 
@@ -126,7 +126,7 @@ def elementwise():
     yield Operation("relu forward", {"x": normal(7, 30)}, lambda op, a: (op.forward(a["x"]),), (0,), exact=True)
     rectified = {"gradient": normal(7, 30), "y": normal(7, 30, seed=1)}
     yield Operation("relu backward", rectified, lambda op, a: (op.backward(a["gradient"], a["y"]),), (0,), exact=True)
-    mask = Mask(0.5, 2**40 + 3, 12, 1)
+    mask = DropoutMask(0.5, 2**40 + 3, 12, 1)
     yield Operation(
         "dropout forward", {"x": normal(37, 17)}, lambda op, a: (op.forward(a["x"], mask),), (0,), exact=True
     )
@@ -166,7 +166,7 @@ def updates():
     }
     yield Operation("nesterov update", weights, _updated, (0, 0))
     bad = {"values": np.array([1, np.inf, 2], np.float32), "first_bad": np.full(1, -1, np.int64)}
-    yield Operation("finite check", bad, _checked, (0,), exact=True)
+    yield Operation("nan_guard check", bad, _checked, (0,), exact=True)
 
 
 def _constrained(op, a, tree):
@@ -186,7 +186,7 @@ def _checked(op, a):
 
 def run(operation, device, arrays):
     placed = {name: device.asarray(array.copy()) for name, array in arrays.items()}
-    results = operation.call(getattr(device, operation.op), placed)
+    results = operation.call(getattr(device.operations, operation.op), placed)
     return [device.asnumpy(result) for result in results]
 
 

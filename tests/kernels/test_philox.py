@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gzkern.cpu.dropout import philox
-from gzkern.cuda.launch import Geometry, Kernel
+from gzkern.runtime.kernel import Geometry, Kernel
 
 WORDS = Kernel(Path(__file__).parent / "philox.cu", "philox_words")
 
@@ -40,13 +40,13 @@ def check(backend):
 
 @pytest.mark.gxx
 def test_emulated():
-    from gzkern.emulator import backend
+    from gzkern.runtime.emulator import backend
 
     check(backend)
 
 
 @pytest.mark.gpu
 def test_gpu():
-    from gzkern.cuda.device import backend
+    from gzkern.runtime.gpu import backend
 
     check(backend())

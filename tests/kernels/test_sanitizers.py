@@ -10,8 +10,8 @@ import pytest
 from collect import all_cases
 from subprocesses import require, start_all
 
-from benchmarks import kernel_resources
-from gzkern.cuda import source
+from benchmarks.profile import kernel_resources
+from gzkern.runtime import source
 
 pytestmark = pytest.mark.gxx
 RUN_CASES = str(Path(__file__).with_name("run_cases.py"))

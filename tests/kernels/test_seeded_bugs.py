@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from subprocesses import obstacle, require, start_all
 
-from gzkern.cuda.launch import Geometry, Kernel
-from gzkern.emulator import backend
 from gzkern.errors import GzkernError
+from gzkern.runtime.emulator import backend
+from gzkern.runtime.kernel import Geometry, Kernel
 
 pytestmark = pytest.mark.gxx
 FILE, OF_WGMMA = (Path(__file__).with_name(name) for name in ("bugs.cu", "bugs_wgmma.cu"))

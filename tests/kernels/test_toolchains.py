@@ -5,10 +5,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from benchmarks import kernel_resources, nvrtc_versions, toolchains
-from benchmarks.kernel_resources import GPUS, Row, Spill
-from gzkern.cuda import source
+from benchmarks.profile import kernel_resources, nvrtc_versions, toolchains
+from benchmarks.profile.kernel_resources import GPUS, Row, Spill
 from gzkern.errors import GzkernError, InputError
+from gzkern.runtime import source
 
 VERSIONS = [name for name in nvrtc_versions.REQUIREMENTS if name != "newest"]
 ROW = Row("multiply", "", "sm_80", 256, 40, 0, 0, 0, 0, 6)

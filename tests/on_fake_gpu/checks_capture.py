@@ -7,10 +7,11 @@ import pytest
 from cupy.cuda import Event, Stream
 from fake_cupy import libcuda, queues, streams
 
-import gzkern.cuda.streams
-from gzkern.cuda import device, relu
-from gzkern.cuda.streams import capture
+import gzkern.runtime.cuda_graph
+from gzkern.cuda import relu
 from gzkern.errors import GzkernError
+from gzkern.runtime import gpu as device
+from gzkern.runtime.cuda_graph import capture
 
 CAPTURE_UNSUPPORTED, CAPTURE_INVALIDATED, CAPTURE_UNJOINED, CAPTURE_ISOLATION, CAPTURED_EVENT = 900, 901, 904, 905, 907
 ONES = np.ones(64, np.float32)
@@ -171,6 +172,6 @@ def test_an_allocation_in_a_launch_spoils_a_recorded_step(x, monkeypatch):
     """As gzkern would make one: the error is told, and the capture that it spoiled is over."""
     backend = device.backend()
     with pytest.raises(GzkernError, match=r"array of .* not permitted when stream is capturing"):
-        gzkern.cuda.streams.capture([lambda: relu.forward(x)], [False])
+        gzkern.runtime.cuda_graph.capture([lambda: relu.forward(x)], [False])
     assert not Stream.captures
     assert (backend.asnumpy(relu.forward(x)) == 1).all()

@@ -8,13 +8,13 @@ import pytest
 from fake_cupy import kernels
 from fake_cupy.gpus import GPU
 from small import small_config
-from test_graph import Run
+from test_capture import Run
 
 from gzkern.config import PRECISIONS
-from gzkern.cuda.launch import Limits
-from gzkern.emulator import backend as emulated
 from gzkern.models.network import build_network, empty_network
-from gzkern.steps import RecordedSteps
+from gzkern.runtime.backend import Limits
+from gzkern.runtime.emulator import backend as emulated
+from gzkern.training.steps import CapturedSteps
 
 WIDE = ("model.filters=[8, 8, 8, 8]", "model.units=[16, 8]")  # as bfloat16 wants it
 
@@ -39,7 +39,7 @@ def test_a_step(precision):
     states = []
     for name in ("emulated", "cuda"):
         run = Run(name, *WIDE, f"train.precision={precision}")
-        steps = RecordedSteps(run.network, run.optimiser, run.config.train, run.feed)
+        steps = CapturedSteps(run.network, run.optimiser, run.config.train, run.feed)
         for step in range(4):  # two of the warm-up
             steps.take(step)
         states.append(run.state())

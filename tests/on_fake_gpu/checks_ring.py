@@ -4,22 +4,22 @@ import numpy as np
 import pytest
 from fake_cupy import queues, streams
 
-from gzkern.cuda import device
-from gzkern.cuda.take import take
-from gzkern.feeding import RingFeed
+from gzkern.cuda.gather_batch import take
+from gzkern.runtime import gpu as device
+from gzkern.training.feeds import StagedFeed
 
 POLICIES = ("late", "early", *(f"random:{seed}" for seed in range(8)))
 STEPS, SLOTS, SHAPE = 31, 3, (64,)
 
 
-class Numbers(RingFeed):
+class Numbers(StagedFeed):
     """The batch of a step is its number."""
 
     def fill(self, first, stop):
-        self.ring.wait_sent(first // self._slots - self._blocks)
+        self.staging_buffer.wait_sent(first // self._slots - self._blocks)
         slot = first % (self._slots * self._blocks)
         values = np.arange(first, stop, dtype=np.float32)
-        self.ring.host["number"][slot : slot + stop - first] = values[:, np.newaxis]
+        self.staging_buffer.host["number"][slot : slot + stop - first] = values[:, np.newaxis]
 
     def take_report(self):
         return {}
@@ -31,28 +31,28 @@ def a_policy_for_this_test_alone():
     queues.set_policy("late")
 
 
-def trained(policy, blocks=2, mutate=lambda ring: None):
+def trained(policy, blocks=2, mutate=lambda staging_buffer: None):
     """Say whether every step found its batch, and memory that was given back stayed its new owner's."""
     queues.set_policy(policy)
     backend = device.backend()
     garbage = backend.asarray(np.full((2 * SLOTS, *SHAPE), -1, np.float32))
     del garbage  # the ring gets its memory
     feed = Numbers(backend, SLOTS, blocks, {"number": (SHAPE, np.float32)}, STEPS)
-    mutate(feed.ring)
+    mutate(feed.staging_buffer)
     taken = []
     for step in range(STEPS):
         feed.provide(step)
-        taken.append(take(feed.ring.arrays["number"], backend.asarray(np.array([step]))))
+        taken.append(take(feed.staging_buffer.arrays["number"], backend.asarray(np.array([step]))))
     numbers = [backend.asnumpy(each) for each in taken]
     return all((number == step).all() for step, number in enumerate(numbers))
 
 
-def closed_early(policy, mutate=lambda ring: None):
+def closed_early(policy, mutate=lambda staging_buffer: None):
     """Say whether memory of a ring that was closed with a copy under way is its next owner's."""
     queues.set_policy(policy)
     backend = device.backend()
     feed = Numbers(backend, SLOTS, 2, {"number": (SHAPE, np.float32)}, STEPS)
-    mutate(feed.ring)
+    mutate(feed.staging_buffer)
     feed.provide(0)
     feed.provide(1)  # sends the next block, which nobody enters
     feed.close()
@@ -67,36 +67,36 @@ def nothing(*arguments, **options):
     pass
 
 
-def send_without_waiting(ring):
-    ring._copies.wait_event = nothing
+def send_without_waiting(staging_buffer):
+    staging_buffer._copies.wait_event = nothing
 
 
-def enter_without_waiting(ring):
+def enter_without_waiting(staging_buffer):
     streams.default.wait_event = nothing
 
 
-def wait_sent_without_waiting(ring):
-    for event in ring._copied:
+def wait_sent_without_waiting(staging_buffer):
+    for event in staging_buffer._copied:
         event.synchronize = nothing
 
 
-def enter_without_recording(ring):
-    for event in ring._read:
+def enter_without_recording(staging_buffer):
+    for event in staging_buffer._read:
         event.record = nothing
 
 
-def send_without_recording(ring):
-    for event in ring._copied:
+def send_without_recording(staging_buffer):
+    for event in staging_buffer._copied:
         event.record = nothing
 
 
-def begin_without_recording(ring):
-    for event in ring._read:
+def begin_without_recording(staging_buffer):
+    for event in staging_buffer._read:
         event.work = None
 
 
-def close_without_waiting(ring):
-    ring._copies.synchronize = nothing
+def close_without_waiting(staging_buffer):
+    staging_buffer._copies.synchronize = nothing
 
 
 @pytest.mark.parametrize("policy", POLICIES)

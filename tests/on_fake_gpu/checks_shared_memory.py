@@ -5,9 +5,9 @@ import pytest
 from fake_cupy import kernels
 from fake_cupy.gpus import GPU
 
-from gzkern.cuda import device
-from gzkern.cuda.conv2d_forward_unrolled import Tile, convolve
+from gzkern.cuda.conv2d.forward_specialised import Tile, convolve
 from gzkern.errors import GzkernError
+from gzkern.runtime import gpu as device
 
 # That of conv3 at a batch of 16 images on this GPU: 49,152 bytes of dynamic shared memory and 80 of static.
 TILE = Tile(3, 3, 1, 8, 1, 3, 32, 16, 2, 1, 4, 8, 2, 2)
@@ -37,7 +37,7 @@ def test_static_memory_counts(layer):
 def test_a_launch_that_forgets_static_memory_fails(layer, monkeypatch):
     right = device._prepare_shared_memory
     monkeypatch.setattr(device, "_prepare_shared_memory", lambda handle, static, dynamic: right(handle, 0, dynamic))
-    with pytest.raises(GzkernError, match="conv2d_forward_unrolled: CUDA_ERROR_INVALID_VALUE"):
+    with pytest.raises(GzkernError, match="conv2d_forward_specialised: CUDA_ERROR_INVALID_VALUE"):
         convolve(*layer, "relu", tile=TILE)
 
 
@@ -48,7 +48,7 @@ def test_a_launch_without_opting_in_fails(layer, monkeypatch):
 
 
 def test_no_launch_has_more_than_the_gpu(layer):
-    function = kernels.Function("conv2d_forward_unrolled", "conv2d_forward_unrolled", tuple(vars(TILE).values()))
+    function = kernels.Function("conv2d/forward_specialised", "conv2d_forward_specialised", tuple(vars(TILE).values()))
     function.set_attribute(kernels.MOST_DYNAMIC, GPU.shared_bytes - 80)
     function._check(GPU.shared_bytes - 80)
     with pytest.raises(kernels.errors.CUDADriverError):

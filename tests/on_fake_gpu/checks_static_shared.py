@@ -7,11 +7,11 @@ import pytest
 from fake_cupy.gpus import GPU
 from fake_cupy.static_shared import static_bytes
 
-import gzkern.memory
-from benchmarks.kernel_resources import PATH
+import gzkern.training.memory
+from benchmarks.profile.kernel_resources import PATH
 from gzkern.config import PRECISIONS, load_config
-from gzkern.cuda import source
-from gzkern.cuda.launch import Limits
+from gzkern.runtime import source
+from gzkern.runtime.backend import Limits
 
 
 def test_static_memory_is_what_nvrtc_says():
@@ -28,15 +28,15 @@ def test_static_memory_is_what_nvrtc_says():
 @pytest.mark.parametrize("batch", [16, 256])
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_a_published_step_fits(precision, batch, monkeypatch):
-    launches, lay_out = set(), gzkern.memory.lay_out
+    launches, lay_out = set(), gzkern.training.memory.lay_out
 
     def remember(recorded, *arguments):
         launches.update((launch.kernel, launch.geometry.shared) for launch in recorded)
         return lay_out(recorded, *arguments)
 
-    monkeypatch.setattr(gzkern.memory, "lay_out", remember)
+    monkeypatch.setattr(gzkern.training.memory, "lay_out", remember)
     config = load_config("paper", [f"train.precision={precision}", f"train.batch={batch}"])
-    gzkern.memory.step_memory(config, Limits(GPU.capability, GPU.multiprocessors, GPU.shared_bytes))
+    gzkern.training.memory.step_memory(config, Limits(GPU.capability, GPU.multiprocessors, GPU.shared_bytes))
     assert launches
     for kernel, dynamic in launches:
         if dynamic:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from numba import config, njit
 
-from ...compiling import say_when_compiling
+from ..first_compile_notice import say_when_compiling
 
 say_when_compiling()
 

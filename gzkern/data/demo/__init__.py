@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ...decision_tree import DecisionTree, load_tree
+from ...core.files import new_directory
+from ...decision_trees.tree import DecisionTree, load_tree
 from ...errors import InputError
-from ...files import new_directory
 from .camera import draw_exposure, photograph
 from .morphology import draw_galaxy
 from .votes import answer_probabilities, draw_fractions

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...decision_tree import DecisionTree
+from ...decision_trees.tree import DecisionTree
 from .camera import Exposure
 from .morphology import Galaxy
 

@@ -1,0 +1,284 @@
+"""One pass of one convolution of the published network: its sizes, its data, its float64 result on samples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property, lru_cache, partial
+from typing import Any
+
+import numpy as np
+
+from gzkern.config import load_config
+from gzkern.core.bfloat16 import from_bfloat16, to_bfloat16
+from gzkern.core.shapes import BACKWARD_DATA, BACKWARD_WEIGHTS, FORWARD, VIEWS, Conv2dSizes, conv2d_work
+from gzkern.cpu import conv2d as oracle
+from gzkern.cpu import maxpool2d, relu
+from gzkern.device import Device
+from gzkern.errors import InputError
+from gzkern.models.network import empty_network
+
+from .problem import Contender, Kept
+from .verify import bound, worst
+
+PASSES = (FORWARD, BACKWARD_DATA, BACKWARD_WEIGHTS)
+LAYERS = ("conv1", "conv2", "conv3", "conv4")
+DISTINCT = 512
+"""Images that differ; a larger batch repeats them, which saves the host minutes."""
+
+
+def published(layer: str, batch: int) -> tuple[Conv2dSizes, str]:
+    """The sizes of a layer of the published network for so many images of 16 views, and its form."""
+    convolutions = {each.name: each for each in empty_network(load_config("paper"), "cpu").convolutions}
+    return convolutions[layer].sizes(VIEWS * batch), convolutions[layer].epilogue
+
+
+def small(sizes: Conv2dSizes) -> Conv2dSizes:
+    """A layer of the same filters with few channels and positions, for a device that is emulated."""
+    extent = sizes.R + 3
+    return Conv2dSizes(min(sizes.C, 4), extent, extent, sizes.N, sizes.R, sizes.S, 16)
+
+
+@lru_cache(maxsize=2 * len(LAYERS))
+class Data:
+    """Arrays of a layer on the host, in C,H,W,N, drawn when they are asked for."""
+
+    def __init__(self, sizes: Conv2dSizes, epilogue: str):
+        self._sizes, self._form = sizes, epilogue
+
+    @cached_property
+    def x(self) -> np.ndarray:
+        """The input."""
+        return _normal(self._sizes.x, 1)
+
+    @cached_property
+    def weight(self) -> np.ndarray:
+        """Weights that keep the variance."""
+        s = self._sizes
+        return _normal(s.weight, 2) / np.float32(np.sqrt(s.C * s.R * s.S))
+
+    @cached_property
+    def bias(self) -> np.ndarray:
+        """A bias a position; of a convolution alone zeros, which ours adds all the same."""
+        s = self._sizes
+        if self._form == "plain":
+            return np.zeros((s.K, s.P, s.Q), np.float32)
+        return _normal((s.K, s.P, s.Q), 3) * np.float32(0.1)
+
+    @cached_property
+    def gradient(self) -> np.ndarray:
+        """The gradient of y."""
+        return _normal(self._sizes.y(self._form), 4)
+
+    @cached_property
+    def activations(self) -> np.ndarray:
+        """Rectified sums as they go into a pool; drawn, not computed, since a gradient takes any."""
+        s = self._sizes
+        return relu.forward(_normal((s.K, s.P, s.Q, s.N), 5))
+
+    @cached_property
+    def y(self) -> np.ndarray:
+        """What the forward pass would have left: by "pool" pooled."""
+        return self._pooled[0] if self._form == "pool" else self.activations
+
+    @cached_property
+    def saved(self) -> np.ndarray | None:
+        """What our backward passes need of the forward pass."""
+        return {"pool": lambda: self._pooled[1], "relu": lambda: self.y, "plain": lambda: None}[self._form]()
+
+    @cached_property
+    def _pooled(self) -> tuple[np.ndarray, np.ndarray]:
+        y, code = maxpool2d.forward(self.activations[..., :DISTINCT])
+        return _repeated(y, self._sizes.N), _repeated(code, self._sizes.N)
+
+
+class ConvProblem:
+    """See :class:`benchmarks.harness.problem.Problem`."""
+
+    name = "conv2d"
+
+    def __init__(self, layer: str, pass_name: str, epilogue: str, precision: str, batch: int, sizes: Conv2dSizes):
+        self.layer, self.pass_name, self.epilogue = layer, pass_name, epilogue
+        self.precision, self.batch, self.sizes = precision, batch, sizes
+        self.itemsize = 2 if precision == "bf16" else 4
+        self.work = conv2d_work(sizes, pass_name, epilogue, self.itemsize)
+        self.images = sorted({0, sizes.N // 2, sizes.N - 1})
+        self.filters = sorted({(0, 0), (sizes.C - 1, sizes.K - 1)})
+        on = f"filters {self.filters}" if pass_name == BACKWARD_WEIGHTS else f"images {self.images}"
+        self.checked = f"float64 on {on}"
+
+    @property
+    def variant(self) -> str:
+        """The epilogue."""
+        return self.epilogue
+
+    def array(self, name: str) -> Any:
+        """One of :class:`Data`'s; in bf16 rounded to it, still as float32, but the bias and codes."""
+        array = getattr(Data(self.sizes, self.epilogue), name)
+        if self.precision == "bf16" and array is not None and array.dtype == np.float32 and name != "bias":
+            return from_bfloat16(to_bfloat16(array))
+        return array
+
+    def ours(self, device: Device) -> Contender:
+        """The kernels of a device; on the CPU its fast paths.
+
+        Raises:
+            InputError: it has no kernel for this.
+        """
+        if device.name == "cpu" and self.precision != "fp32":
+            raise InputError("the CPU computes in fp32 alone")
+        if device.name == "cpu":
+            return self._contender(device, "C,H,W,N", self._on_cpu())
+        from gzkern.cuda.conv2d import operation as conv2d
+
+        return self.by(device, conv2d, "C,H,W,N")
+
+    def by(self, device: Device, module: Any, plan: str, **how: Any) -> Contender:
+        """This pass by a module that has it, such as ``gzkern.cuda.conv2d.operation``, which is told ``how`` too."""
+        function = getattr(module, {FORWARD: "convolve"}.get(self.pass_name, self.pass_name))
+        arguments = self._on_device(device)
+
+        def call() -> Any:
+            result = function(**arguments, precision=self.precision, **how)
+            return result[0] if self.pass_name == FORWARD else result
+
+        return self._contender(device, plan, call)
+
+    def _contender(self, device: Device, plan: str, call: Any) -> Contender:
+        saved = Kept(call)
+        return Contender(plan, saved, lambda: self._sampled(device, saved.result))
+
+    def _on_device(self, device: Device) -> dict[str, Any]:
+        """What a pass is given, but for the precision."""
+
+        def put(name: str) -> Any:
+            array = self.array(name)
+            if array is None:
+                return None
+            bits = self.precision == "bf16" and array.dtype == np.float32 and name != "bias"
+            return device.asarray(to_bfloat16(array) if bits else array)
+
+        names = {FORWARD: ("x", "weight", "bias"), BACKWARD_DATA: ("weight",), BACKWARD_WEIGHTS: ("x",)}[self.pass_name]
+        arguments = {name: put(name) for name in names} | {"epilogue": self.epilogue}
+        if self.pass_name == FORWARD:
+            return arguments
+        return arguments | {"gradient": put("gradient"), "saved": put("saved"), "sizes": self.sizes}
+
+    def _on_cpu(self) -> Any:
+        from numba import get_num_threads
+
+        from gzkern.cpu import conv2d
+        from gzkern.cpu.jit import conv2d as jit
+
+        s, epilogue = self.sizes, self.epilogue
+        if self.pass_name == FORWARD:
+            x, weight, bias = (self.array(name) for name in ("x", "weight", "bias"))
+            return lambda: conv2d.forward(x, weight, bias, activate=epilogue != "plain", pool=epilogue == "pool")[0]
+        gradient, saved = self.array("gradient"), self.array("saved")
+        dz, dbias = np.empty((s.K, s.P, s.Q, s.N), np.float32), np.empty((s.K, s.P, s.Q), np.float32)
+
+        def masked() -> np.ndarray:
+            if epilogue == "plain":
+                return gradient
+            (jit.unpool if epilogue == "pool" else jit.mask_relu)(gradient, saved, dz, dbias)
+            return dz
+
+        if self.pass_name == BACKWARD_DATA:
+            turned = np.ascontiguousarray(self.array("weight").transpose(3, 1, 2, 0))
+            dx = np.empty(s.x, np.float32)
+
+            def data() -> np.ndarray:
+                jit.backward_data(masked(), turned, dx)
+                return dx
+
+            return data
+        x, dweight = self.array("x"), np.empty(s.weight, np.float32)
+
+        def weights() -> np.ndarray:
+            jit.backward_weights(x, masked(), dweight, get_num_threads())
+            return dweight
+
+        return weights
+
+    def _sampled(self, device: Device, result: Any) -> np.ndarray:
+        array = device.asnumpy(result)
+        if array.dtype == np.uint16:
+            array = from_bfloat16(array)
+        return array if self.pass_name == BACKWARD_WEIGHTS else array[..., self.images]
+
+    def check(self, got: np.ndarray) -> float:
+        """The largest error of y or dx (channels, height, width, images of ``images``), or of dweight (C, R, S, K)."""
+        if self.pass_name == BACKWARD_WEIGHTS:
+            if got.shape != self.sizes.weight:
+                return float("inf")
+            return max(
+                worst(got[c, :, :, k], exact, allowed)
+                for (c, k), (exact, allowed) in zip(self.filters, self._expected, strict=True)
+            )
+        ((exact, allowed),) = self._expected
+        return worst(got, exact, allowed)
+
+    @cached_property
+    def _expected(self) -> list[tuple[np.ndarray, Any]]:
+        if self.pass_name == FORWARD:
+            return [self._expected_y()]
+        if self.pass_name == BACKWARD_DATA:
+            return [self._expected_dx()]
+        return list(self._expected_dweight())
+
+    def _expected_y(self) -> tuple[np.ndarray, Any]:
+        s = self.sizes
+        x, weight, bias = (self.array(name) for name in ("x", "weight", "bias"))
+        wide = [array.astype(np.float64) for array in (x[..., self.images], weight, bias)]
+        forward = partial(oracle.forward_oracle, activate=self.epilogue != "plain", pool=self.epilogue == "pool")
+        exact, _ = forward(*wide)
+        squares, _ = forward(*(array**2 for array in wide))  # of a pool the largest bound
+        return exact, bound(self.precision, s.C * s.R * s.S + 1, squares, exact)
+
+    def _expected_dx(self) -> tuple[np.ndarray, Any]:
+        s = self.sizes
+        dz, weight = self._dz(self.images), self.array("weight").astype(np.float64)
+        nothing = np.zeros((*s.x[:3], len(self.images)))
+        exact, squares = (
+            oracle.backward_oracle(nothing, w, nothing, None, g, activate=False)[0]
+            for w, g in ((weight, dz), (weight**2, dz**2))
+        )
+        assert exact is not None
+        return exact, bound(self.precision, s.K * s.R * s.S, squares, exact)
+
+    def _expected_dweight(self) -> Iterator[tuple[np.ndarray, Any]]:
+        s = self.sizes
+        distinct = DISTINCT if s.N % DISTINCT == 0 else s.N
+        times = s.N // distinct
+        for c, k in self.filters:
+            x, dz = self.array("x")[c, ..., :distinct].astype(np.float64), self._dz(slice(distinct), k)[0]
+            exact, squares = np.empty((s.R, s.S)), np.empty((s.R, s.S))
+            for r in range(s.R):
+                for q in range(s.S):
+                    window = x[r : r + s.P, q : q + s.Q]
+                    exact[r, q] = times * np.vdot(window, dz)
+                    squares[r, q] = times * np.vdot(window * window, dz * dz)
+            yield exact, bound(self.precision, s.P * s.Q * s.N, squares, exact)
+
+    def _dz(self, images: Any, k: int | None = None) -> np.ndarray:
+        """The gradient of the sums, in float64, of some images and one filter or all."""
+        filters = slice(None) if k is None else slice(k, k + 1)
+        gradient = self.array("gradient")[filters][..., images].astype(np.float64)
+        if self.epilogue == "plain":
+            return gradient
+        saved = self.array("saved")[filters][..., images]
+        if self.epilogue == "relu":
+            return relu.backward(gradient, saved)
+        return maxpool2d.backward(gradient, saved, self.sizes.P, self.sizes.Q)
+
+
+def _normal(shape: tuple[int, ...], seed: int) -> np.ndarray:
+    """Float32 from a normal distribution; beyond 512 images the same ones again."""
+    distinct = (*shape[:-1], min(shape[-1], DISTINCT))
+    return _repeated(np.random.default_rng(seed).standard_normal(distinct, np.float32), shape[-1])
+
+
+def _repeated(array: np.ndarray, count: int) -> np.ndarray:
+    if array.shape[-1] == count:
+        return array
+    times = -(-count // array.shape[-1])
+    return np.ascontiguousarray(np.tile(array, times)[..., :count])

@@ -1,0 +1,1 @@
+"""Kernels without a GPU: compilers, machine code, memory traces, predicted times."""

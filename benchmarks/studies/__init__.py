@@ -1,0 +1,1 @@
+"""Studies that a decision of the project rests on."""

@@ -1,0 +1,36 @@
+"""The gradient of the untied biases; ``kernels/conv2d/backward_bias.cu``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...core.shapes import Conv2dSizes, pool_extent
+from ...runtime.kernel import Geometry, ceil_div, elementwise, extents, kernel
+from .epilogue import EPILOGUES, chosen, dummy_pointer, require_gradient
+
+VERSIONS = {
+    "naive": kernel("conv2d/backward_bias", "naive"),
+    "warp": kernel("conv2d/backward_bias", "warp"),
+    "vectorised": kernel("conv2d/backward_bias", "vectorised"),
+}
+"""From slow to fast."""
+
+_THREADS = 128
+_MOST_IMAGES = 2**19  # of "vectorised", whose lanes add up N / 128 of them one after the other
+
+
+def backward_bias(gradient: Any, saved: Any, epilogue: str, sizes: Conv2dSizes, version: str | None = None) -> Any:
+    """dbias (K, P, Q) from the gradient of y and what its form keeps; ``version`` None: the fastest that fits."""
+    backend = require_gradient(sizes, epilogue, gradient, saved)
+    fits = {"naive": True, "warp": True, "vectorised": sizes.N % 4 == 0 and sizes.N <= _MOST_IMAGES}
+    version = chosen(version, fits, "vectorised takes a multiple of 4 images, at most 2^19")
+    K, P, Q, N = sizes.K, sizes.P, sizes.Q, sizes.N
+    dbias = backend.empty((K, P, Q))
+    pooled = version == "vectorised" and epilogue == "pool"
+    sums = K * pool_extent(P) * pool_extent(Q) if pooled else dbias.size
+    warps = Geometry((ceil_div(sums, _THREADS // 32),), (_THREADS,))
+    geometry = elementwise(sums) if version == "naive" else warps
+    VERSIONS[version](
+        backend, geometry, gradient, dummy_pointer(saved, gradient), dbias, *extents(N, K, P, Q), EPILOGUES[epilogue]
+    )
+    return dbias

@@ -1,0 +1,59 @@
+"""The gradient of x by kernels that take every filter; ``kernels/conv2d/backward_data.cu``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ...core.shapes import Conv2dSizes, pool_extent
+from ...runtime.arrays import require_size
+from ...runtime.kernel import Geometry, elementwise, kernel
+from . import tile as conv2d_tile
+from .epilogue import EPILOGUES, LONGEST_CHAIN, arguments, chosen, dummy_pointer, require_gradient
+
+VERSIONS = {
+    "naive": kernel("conv2d/backward_data", "naive"),
+    "long": kernel("conv2d/backward_data", "long"),
+    "tiled": kernel("conv2d/backward_data", "tiled"),
+    "vectorised": kernel("conv2d/backward_data", "vectorised"),
+}
+"""From slow to fast."""
+
+
+def backward_data(
+    weight: Any, gradient: Any, saved: Any, epilogue: str, sizes: Conv2dSizes, version: str | None = None
+) -> Any:
+    """dx (C, H, W, N) from weight (C, R, S, K), the gradient of y and what its form keeps."""
+    backend = require_gradient(sizes, epilogue, gradient, saved, weight=weight)
+    version = choose_version(sizes, version)
+    require_size("conv2d", "dx", sizes.x)
+    dx = backend.empty(sizes.x)
+    launch, stage = geometry(sizes, version)
+    read = weight, gradient, dummy_pointer(saved, gradient)
+    VERSIONS[version](backend, launch, *read, dx, *arguments(sizes), EPILOGUES[epilogue], *stage)
+    return dx
+
+
+def choose_version(sizes: Conv2dSizes, version: str | None = None) -> str:
+    """The version that is asked for; None: the fastest that fits the sizes."""
+    stage = conv2d_tile.stage_bytes(sizes)
+    staged, short = stage <= conv2d_tile.MOST_SHARED, sizes.K * sizes.R * sizes.S <= LONGEST_CHAIN
+    aligned = sizes.N % 4 == sizes.K % 4 == 0 and 4 * stage <= conv2d_tile.MOST_SHARED
+    fits = {"naive": True, "long": staged, "tiled": staged and short, "vectorised": staged and short and aligned}
+    return chosen(
+        version,
+        fits,
+        f"vectorised takes multiples of 4 images and filters, tiled sums of {LONGEST_CHAIN} terms, long filters that "
+        "fit in shared memory",
+    )
+
+
+def geometry(sizes: Conv2dSizes, version: str) -> tuple[Geometry, tuple[np.uint32, ...]]:
+    """The launch, and the filters of a stage where the version has stages."""
+    if version == "naive":
+        return elementwise(sizes.C * sizes.H * sizes.W * sizes.N), ()
+    multiple = 4 if version == "vectorised" else 1
+    filters = conv2d_tile.stage_channels(sizes, sizes.K, stages=1, multiple=multiple)
+    windows = pool_extent(sizes.H), pool_extent(sizes.W)
+    return conv2d_tile.tiles(sizes, windows, sizes.C, filters), (np.uint32(filters),)

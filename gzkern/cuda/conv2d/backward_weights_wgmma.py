@@ -1,0 +1,161 @@
+"""The gradient of the weights by warpgroup products of tensor cores; ``kernels/conv2d/backward_weights_wgmma.cu``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+from ...core.shapes import Conv2dSizes, pool_extent
+from ...runtime.arrays import require_size
+from ...runtime.backend import Limits
+from ...runtime.kernel import Geometry, ceil_div, extents, kernel, padded
+from .backward_weights import sum_parts
+from .epilogue import EPILOGUES, LONGEST_CHAIN, dummy_pointer, no_tile, require_gradient
+
+KERNELS = {"tf32": kernel("conv2d/backward_weights_wgmma")}
+"""By precision."""
+
+NEEDS = (
+    "compute capability 9.0, multiples of 8 images, 16 channels and 64 filters, filters whose sums fit in registers, "
+    "and rows that fit in shared memory"
+)
+
+_POOL = int(EPILOGUES["pool"])
+_RELU = int(EPILOGUES["relu"])
+_IMAGES = 8
+_MOST_SUMS = 200  # of a thread
+_MANY_SUMS = 160  # leave registers for one row of dz alone
+_WARPGROUPS = 2  # while one loads, the other multiplies
+_LEAST_STEPS = 16
+_LEVEL2 = 24  # bytes a cycle and multiprocessor
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Template arguments: filter, columns of x, form; of a block 64s of filters, channels, splits of rows, stages."""
+
+    R: int
+    S: int
+    columns: int
+    epilogue: int
+    filter_groups: int
+    channels: int
+    channel_groups: int
+    splits: int
+    stages: int
+
+    @property
+    def threads(self) -> int:
+        """Of a block."""
+        return 128 * self.filter_groups * self.channel_groups * self.splits
+
+    @property
+    def block_filters(self) -> int:
+        """Of a block."""
+        return 64 * self.filter_groups
+
+    @property
+    def block_channels(self) -> int:
+        """Of a block."""
+        return self.channels * self.channel_groups
+
+    @property
+    def stage_bytes(self) -> int:
+        """Shared memory of a stage: inputs, gradient and what is kept."""
+        Q = self.columns - self.S + 1
+        line = pool_extent(Q) if self.epilogue == _POOL else Q
+        row = (1 if self.epilogue == _POOL else 2) * line * _IMAGES
+        gradient = 4 * self.block_filters * padded(row, 4, 32)
+        codes = self.block_filters * padded(line * _IMAGES, 8, 16)
+        saved = codes if self.epilogue == _POOL else gradient if self.epilogue == _RELU else 0
+        return 4 * (self.R + 1) * self.columns * self.block_channels * _IMAGES + gradient + saved
+
+    @property
+    def step_products(self) -> int:
+        """Cycles of the tensor cores that the products of a step take, with sums of two rows of dz."""
+        positions = 2 * (self.columns - self.S + 1)
+        return positions * self.R * self.S * self.block_filters * self.block_channels * _IMAGES // 1024
+
+    def grid(self, sizes: Conv2dSizes, parts: int) -> tuple[int, int, int]:
+        """Blocks of channels, filters and parts."""
+        return sizes.C // self.block_channels, sizes.K // self.block_filters, parts
+
+
+def choose_tile(sizes: Conv2dSizes, epilogue: str, limits: Limits, precision: str = "tf32") -> Tile | None:
+    """The tile of the least estimated time; None where the kernel does not take the sizes, or not on this device."""
+    return next(iter(tiles(sizes, epilogue, limits, precision)), None)
+
+
+def tiles(sizes: Conv2dSizes, epilogue: str, limits: Limits, precision: str = "tf32") -> list[Tile]:
+    """All tiles that fit, from the least estimated time on."""
+    del precision  # there is one
+    candidates = (
+        Tile(sizes.R, sizes.S, sizes.W, int(EPILOGUES[epilogue]), filters, width, channels, splits, stages)
+        for filters, width, channels, splits, stages in product((2, 1), (32, 16), (2, 1), (2, 1), (3, 2, 1))
+    )
+    return sorted((tile for tile in candidates if _takes(tile, sizes, epilogue, limits)), key=_cost)
+
+
+def backward_weights(
+    x: Any,
+    gradient: Any,
+    saved: Any,
+    epilogue: str,
+    sizes: Conv2dSizes,
+    precision: str = "tf32",
+    tile: Tile | None = None,
+) -> Any:
+    """dweight; arguments and errors as ``conv2d.backward_weights``. ``tile`` None: the one for these sizes."""
+    backend = require_gradient(sizes, epilogue, gradient, saved, x=x)
+    tile = tile or choose_tile(sizes, epilogue, backend.limits, precision)
+    if tile is None or not _takes(tile, sizes, epilogue, backend.limits):
+        raise no_tile(sizes, "wgmma", NEEDS)
+    parts, steps = split(sizes, tile, backend.limits)
+    shape = (parts * tile.splits, *sizes.weight)
+    require_size("conv2d", "the partial sums of dweight", shape)
+    partial = backend.empty(shape)
+    geometry = Geometry(tile.grid(sizes, parts), (tile.threads,), tile.stages * tile.stage_bytes)
+    scalars = extents(sizes.C, sizes.H, sizes.N, sizes.K, steps, LONGEST_CHAIN // _step_terms(tile))
+    KERNELS[precision].of(tile)(backend, geometry, x, gradient, dummy_pointer(saved, gradient), partial, *scalars)
+    return sum_parts(partial)
+
+
+def pays(sizes: Conv2dSizes, epilogue: str, tile: Tile, limits: Limits) -> bool:
+    """Whether the products of a part take long beside writing and adding up its sums."""
+    del epilogue  # of which the tile is
+    return split(sizes, tile, limits)[1] >= _LEAST_STEPS
+
+
+def split(sizes: Conv2dSizes, tile: Tile, limits: Limits) -> tuple[int, int]:
+    """How many parts the sum is cut into, so that each multiprocessor has a block, and how many steps one has."""
+    steps = pool_extent(sizes.P) * (sizes.N // _IMAGES)
+    channels, filters, _ = tile.grid(sizes, 1)
+    each = ceil_div(steps, max(limits.multiprocessors // (channels * filters), 1))
+    return ceil_div(steps, each), each
+
+
+def _takes(tile: Tile, sizes: Conv2dSizes, epilogue: str, limits: Limits) -> bool:
+    sums = tile.R * tile.S * tile.channels // 2
+    return (
+        limits.capability == 90
+        and (tile.R, tile.S, tile.columns, tile.epilogue) == (sizes.R, sizes.S, sizes.W, EPILOGUES[epilogue])
+        and min(sizes.C, sizes.K, sizes.N) > 0
+        and sizes.C % tile.block_channels == sizes.K % tile.block_filters == sizes.N % _IMAGES == 0
+        and tile.threads == 128 * _WARPGROUPS
+        and tile.stages * tile.stage_bytes <= limits.shared_bytes
+        and sums <= (_MOST_SUMS if tile.splits == 2 else _MANY_SUMS)
+        and _step_terms(tile) <= LONGEST_CHAIN
+    )
+
+
+def _step_terms(tile: Tile) -> int:
+    """Of a sum of a warpgroup."""
+    return 2 // tile.splits * (tile.columns - tile.S + 1) * _IMAGES
+
+
+def _cost(tile: Tile) -> float:
+    """Cycles a product: of the tensor cores, which a narrow product fills as a wide one, or of the copies to them."""
+    copies = tile.stage_bytes / _LEVEL2
+    cycles = max(tile.step_products, copies) if tile.stages > 1 else tile.step_products + copies
+    return cycles / tile.step_products

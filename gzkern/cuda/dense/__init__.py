@@ -1,0 +1,1 @@
+"""Dense layer with bias, activation, dropout and update: one module a kernel file."""

@@ -1,0 +1,1 @@
+"""Decision trees of questions and answers: the reader, and one TOML file a tree."""

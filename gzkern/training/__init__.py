@@ -1,0 +1,1 @@
+"""Training: the loop, one step, its feeds, its memory, stopping and resuming."""

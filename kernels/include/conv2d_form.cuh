@@ -1,4 +1,0 @@
-// What follows the sums of a convolution: nothing, ReLU, or ReLU and 2×2 max-pool.
-#pragma once
-
-enum Form : unsigned { PLAIN, RELU, POOL };
