@@ -3,7 +3,7 @@
 import pytest
 
 from gzkern import device
-from gzkern.device import require_precision, select, set_threads
+from gzkern.device import kernel_device, require_precision, select, set_threads
 from gzkern.errors import InputError
 from gzkern.runtime import gpu as cuda
 
@@ -58,5 +58,10 @@ def test_threads(name):
         set_threads(chosen, everything)
 
 
-def test_an_operation_is_a_module_of_the_device():
-    assert select("cpu").conv2d.__name__ == "gzkern.cpu.conv2d"
+def test_the_table_of_a_device_holds_its_own_functions():
+    assert select("cpu").operations.conv2d.forward.__module__ == "gzkern.cpu.conv2d"
+
+
+def test_the_cpu_runs_no_kernels():
+    with pytest.raises(InputError, match="device 'cpu' runs no kernels"):
+        kernel_device(select("cpu"))

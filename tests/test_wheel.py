@@ -57,7 +57,7 @@ def run(wheel, code):
 
 
 def test_the_package_finds_its_kernels(wheel):
-    code = "from gzkern.cuda import source; print(source.folder()); [source.load(stem) for stem in source.stems()]"
+    code = "from gzkern.runtime import source; print(source.folder()); [source.load(stem) for stem in source.stems()]"
     assert run(wheel, code) == [str(wheel / "gzkern" / "_kernels")]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..core import arguments as check
+from ..core import arguments
 from ..decision_trees.tree import DecisionTree
 
 EPSILON = 1e-12
@@ -17,7 +17,8 @@ EPSILON = 1e-12
 
 def forward(z: np.ndarray, tree: DecisionTree) -> tuple[np.ndarray, np.ndarray]:
     """Raw answers z (A, B) to probabilities p (A, B), and the conditional q that the backward pass needs."""
-    check.shape("constraints", "z", z, (len(tree), None))
+    arguments.host_arrays("constraints", z=z)
+    arguments.constraints_forward(z, len(tree))
     rectified = np.where(z < 0, z.dtype.type(0), z)
     sums = np.add.reduceat(rectified, tree.starts[:-1], axis=0) + z.dtype.type(EPSILON)
     conditional = rectified / sums[tree.question_of]
@@ -33,6 +34,9 @@ def backward(
     gradient: np.ndarray, z: np.ndarray, p: np.ndarray, conditional: np.ndarray, tree: DecisionTree
 ) -> np.ndarray:
     """dz (A, B) from the gradient of p; 0 where z ≤ 0, and through every factor of the tree."""
+    arrays = {"z": z, "p": p, "conditional": conditional}
+    arguments.host_arrays("constraints", gradient=gradient, **arrays)
+    arguments.constraints_backward(len(tree), gradient, **arrays)
     upward = gradient.copy()  # of p; children add to their parent's answer before it is used
     dq = np.empty_like(gradient)
     for index in tree.order[::-1]:
@@ -53,9 +57,12 @@ def backward(
 
 def clip_forward(z: np.ndarray) -> np.ndarray:
     """min(max(z, 0), 1): the output of the warm-up, with neither normalisation nor tree."""
+    arguments.host_arrays("constraints", z=z)
     return np.clip(z, 0, 1)
 
 
 def clip_backward(gradient: np.ndarray, z: np.ndarray) -> np.ndarray:
     """The gradient where 0 < z < 1, else 0."""
+    arguments.host_arrays("constraints", gradient=gradient, z=z)
+    arguments.clip_backward(gradient, z)
     return np.where((z > 0) & (z < 1), gradient, gradient.dtype.type(0))

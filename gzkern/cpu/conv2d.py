@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..core import arguments as check
-from ..core.shapes import conv_extent, pool_extent
-from ..errors import InputError
+from ..core import arguments
+from ..core.shapes import conv_extent
 from . import maxpool2d, relu
 from .workspace import scratch
 
@@ -38,21 +37,20 @@ def forward(
     Returns:
         y (K, P, Q, N) and None, or pooled y (K, ⌈P/2⌉, ⌈Q/2⌉, N) and its uint8 code.
     """
-    K, P, Q = _check(x, weight, bias)
-    check.only_fp32("conv2d", precision)
-    if pool and not activate:
-        raise InputError("conv2d: a pool without ReLU has no code byte; leave activate on, or pool apart")
+    epilogue = arguments.conv2d_epilogue_of(activate, pool)
+    arguments.only_fp32("conv2d", precision)
+    arguments.host_arrays("conv2d", x=x, weight=weight, bias=bias)
+    sizes = arguments.conv2d_forward(x, weight, bias)
     if x.dtype != np.float32:
         return forward_oracle(x, weight, bias, activate=activate, pool=pool)
     from .jit import conv2d as jit
 
-    x, weight = np.ascontiguousarray(x), np.ascontiguousarray(weight)
+    x, weight, bias = np.ascontiguousarray(x), np.ascontiguousarray(weight), np.ascontiguousarray(bias)
+    y = np.empty(sizes.y(epilogue), np.float32)
     if pool:
-        y = np.empty((K, pool_extent(P), pool_extent(Q), x.shape[3]), np.float32)
         code = np.empty(y.shape, np.uint8)
         jit.forward_pooled(x, weight, bias, y, code)
         return y, code
-    y = np.empty((K, P, Q, x.shape[3]), np.float32)
     jit.forward(x, weight, bias, activate, y)
     return y, None
 
@@ -73,7 +71,12 @@ def backward(
     Returns:
         dx (C, H, W, N), or None where ``data`` is false; dweight (C, R, S, K); dbias (K, P, Q).
     """
-    check.only_fp32("conv2d", precision)
+    arguments.only_fp32("conv2d", precision)
+    epilogue = arguments.conv2d_epilogue_of(activate, code is not None)
+    saved = arguments.saved(epilogue, y, code)
+    arguments.host_arrays("conv2d", {"code": np.uint8}, x=x, weight=weight, gradient=gradient, **saved)
+    sizes = arguments.conv2d_sizes(x, weight)
+    arguments.conv2d_backward(sizes, epilogue, gradient=gradient, **saved)
     if x.dtype != np.float32:
         return backward_oracle(x, weight, y, code, gradient, activate=activate, data=data)
     from numba import get_num_threads
@@ -81,8 +84,7 @@ def backward(
     from .jit import conv2d as jit
 
     x, gradient = np.ascontiguousarray(x), np.ascontiguousarray(gradient)
-    (_, H, W, N), (_, R, S, K) = x.shape, weight.shape
-    dz = scratch((K, conv_extent(H, R), conv_extent(W, S), N))
+    dz = scratch(sizes.y("plain"))
     dbias = np.empty(dz.shape[:3], np.float32)
     if code is not None:
         jit.unpool(gradient, code, dz, dbias)
@@ -140,14 +142,3 @@ def backward_oracle(
             if dx is not None:
                 dx[:, r : r + P, s : s + Q] += np.tensordot(weight[:, r, s], dz, axes=1)
     return dx, dweight, dz.sum(axis=3)
-
-
-def _check(x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> tuple[int, int, int]:
-    check.shape("conv2d", "x", x, (None, None, None, None))
-    C, H, W, _ = x.shape
-    check.shape("conv2d", "weight", weight, (C, None, None, None))
-    _, R, S, K = weight.shape
-    P, Q = conv_extent(H, R), conv_extent(W, S)
-    check.shape("conv2d", "bias", bias, (K, P, Q))
-    check.same_dtype("conv2d", x=x, weight=weight, bias=bias)
-    return K, P, Q

@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from ..core import arguments as check
+from ..core import arguments
 from ..core.dropout_mask import DropoutMask
 from ..core.fused_update import FusedUpdate
-from ..errors import InputError
 from . import dropout, maxout, relu
 
 
@@ -27,11 +26,13 @@ class OuterProduct:
     def __init__(self, rows: np.ndarray, columns: np.ndarray):
         self.rows = rows
         self.columns = columns
+        self.shape = rows.shape[1], columns.shape[1]
+        self.ndim = 2
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         from .jit import dense as jit
 
-        product = np.empty((self.rows.shape[1], self.columns.shape[1]), np.float32)
+        product = np.empty(self.shape, np.float32)
         jit.backward_weights(self.rows, self.columns, product)
         return product if dtype is None else product.astype(dtype)
 
@@ -58,8 +59,9 @@ def forward(
     Returns:
         y (O, B) and None, or for maxout y (O/2, B) and its uint8 code.
     """
-    _check(x, weight, bias, activation, drop)
-    check.only_fp32("dense", precision)
+    arguments.only_fp32("dense", precision)
+    arguments.host_arrays("dense", x=x, weight=weight, bias=bias)
+    arguments.dense_forward(x, weight, bias, activation, drop is not None)
     if x.dtype != np.float32:
         z = weight.T @ x + bias[:, None]
     else:
@@ -101,7 +103,10 @@ def backward(
         dx (I, B), or None where ``data`` is false; dweight (I, O), in float32 as its factors, an
         :class:`OuterProduct`; dbias (O,).
     """
-    check.only_fp32("dense", precision)
+    arguments.only_fp32("dense", precision)
+    saved = arguments.saved(activation, y, code)
+    arguments.host_arrays("dense", {"code": np.uint8}, x=x, weight=weight, gradient=gradient, **saved)
+    arguments.dense_backward(activation, gradient, x=x, weight=weight, **saved)
     dz = gradient if drop is None else gradient * drop.scale
     if activation == "maxout":
         assert code is not None
@@ -118,14 +123,3 @@ def backward(
         dx = np.empty(x.shape, np.float32)
         jit.backward_data(np.ascontiguousarray(weight), rows, dx)
     return dx, OuterProduct(np.ascontiguousarray(x.T), rows), dz.sum(axis=1)
-
-
-def _check(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, activation: str, drop: DropoutMask | None) -> None:
-    check.shape("dense", "x", x, (None, None))
-    check.shape("dense", "weight", weight, (x.shape[0], None))
-    check.shape("dense", "bias", bias, (weight.shape[1],))
-    check.same_dtype("dense", x=x, weight=weight, bias=bias)
-    if activation not in ("linear", "relu", "maxout"):
-        raise InputError(f"dense: activation is {activation!r}, expected linear, relu or maxout")
-    if drop is not None and activation == "linear":
-        raise InputError("dense: drop is given, expected None: what a linear layer drops leaves no trace in y")

@@ -7,6 +7,7 @@ from typing import SupportsInt
 
 import numpy as np
 
+from ..core import arguments
 from ..core.dropout_mask import DropoutMask
 
 _LOW = np.uint64(0xFFFFFFFF)
@@ -18,6 +19,7 @@ _ROUNDS = 10
 
 def forward(x: np.ndarray, mask: DropoutMask) -> np.ndarray:
     """x of any shape with the elements of the mask dropped and the rest rescaled."""
+    arguments.host_arrays("dropout", x=x)
     return x * multiplier(x, mask)
 
 
@@ -29,6 +31,7 @@ def forward_oracle(x: np.ndarray, mask: DropoutMask) -> np.ndarray:
 
 def backward(gradient: np.ndarray, mask: DropoutMask) -> np.ndarray:
     """The gradient by the same multiplier."""
+    arguments.host_arrays("dropout", gradient=gradient)
     return gradient * multiplier(gradient, mask)
 
 

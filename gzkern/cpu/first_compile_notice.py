@@ -1,4 +1,4 @@
-"""Word of the first start on a machine, in which the code of the CPU is compiled."""
+"""The notice that Numba compiles, at the first call on a machine."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from functools import cache
 
 
 @cache
-def say_when_compiling() -> None:
-    """From now on say once, on stderr, when code of this package is compiled because Numba's cache has it not."""
+def print_first_compile_notice() -> None:
+    """Print one line on stderr when Numba compiles code of this package, because its cache on disk lacks it."""
     from numba.core import event
 
-    class Word(event.Listener):
-        said = False
+    class Notice(event.Listener):
+        printed = False
 
         def on_start(self, event: event.Event) -> None:
-            if not self.said and event.data["dispatcher"].py_func.__module__.startswith(f"{__package__}."):
-                self.said = True
+            if not self.printed and event.data["dispatcher"].py_func.__module__.startswith("gzkern."):
+                self.printed = True
                 print("gzkern: compiling for this machine, once; it takes up to a minute", file=sys.stderr, flush=True)
 
         def on_end(self, event: event.Event) -> None:
             pass
 
-    event.register("numba:compile", Word())
+    event.register("numba:compile", Notice())

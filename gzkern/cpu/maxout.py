@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..core import arguments as check
-from ..errors import InputError
+from ..core import arguments
 
 
 def forward(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """x (2U, B) of any dtype to y (U, B) and its uint8 code."""
-    check.shape("maxout", "x", x, (None, None))
-    if x.shape[0] % 2:
-        raise InputError(f"maxout: x has {x.shape[0]} rows, expected an even number (two pieces a unit)")
+    arguments.host_arrays("maxout", x=x)
+    arguments.maxout_forward(x)
     first, second = x[0::2], x[1::2]
     y = np.maximum(first, second)
     return y, ((first == y) + 2 * (second == y)).astype(np.uint8)
@@ -24,7 +22,8 @@ def forward(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def backward(gradient: np.ndarray, code: np.ndarray) -> np.ndarray:
     """The gradient of y (U, B), by its code, as (2U, B)."""
-    check.shape("maxout", "code", code, gradient.shape)
+    arguments.host_arrays("maxout", {"code": np.uint8}, gradient=gradient, code=code)
+    arguments.maxout_backward(gradient, code)
     units, B = gradient.shape
     dx = np.empty((2 * units, B), gradient.dtype)
     dx[0::2] = np.where(code & 1, gradient, 0)

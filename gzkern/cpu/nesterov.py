@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import InputError
+from ..core import arguments
 from .dense import OuterProduct
 
 
@@ -28,8 +28,12 @@ def update(
     ``rate`` is a number or a float32 array (1,). Nothing happens once first_bad (1,) int64 holds a step ≥ 0, see
     :mod:`gzkern.cpu.nan_guard`.
     """
-    if not (weight.flags.c_contiguous and velocity.flags.c_contiguous):
-        raise InputError("nesterov: weight and velocity are updated in place and must be C-contiguous")
+    dense = {} if isinstance(gradient, OuterProduct) else {"gradient": gradient}
+    arguments.host_arrays(
+        "nesterov", {"first_bad": np.int64}, weight=weight, velocity=velocity, first_bad=first_bad, **dense
+    )
+    arguments.nesterov_update(weight, velocity, gradient, first_bad)
+    arguments.contiguous("nesterov", weight=weight, velocity=velocity)
     if first_bad[0] >= 0:
         return
     if weight.dtype != np.float32:
@@ -43,7 +47,7 @@ def update(
         return
     several_threads = weight.size > jit.BLOCK
     update_flat = jit.update if several_threads else jit.update_block
-    update_flat(weight.reshape(-1), velocity.reshape(-1), gradient.reshape(-1), *rates)
+    update_flat(weight.reshape(-1), velocity.reshape(-1), np.ascontiguousarray(gradient).reshape(-1), *rates)
 
 
 def update_all(

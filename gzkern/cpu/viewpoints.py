@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..core import arguments as check
+from ..core import arguments
 from ..core.shapes import VIEWS
-from ..errors import InputError
 
 
 def forward(crops: np.ndarray, extent: int, *, precision: str = "fp32") -> np.ndarray:
@@ -24,11 +23,10 @@ def forward(crops: np.ndarray, extent: int, *, precision: str = "fp32") -> np.nd
     Returns:
         (3, S, S, 16·B).
     """
-    side = crops.shape[2] if crops.ndim == 5 else None
-    check.shape("viewpoints", "crops", crops, (None, 2, side, side, 3))
-    check.only_fp32("viewpoints", precision)
-    if not 1 <= extent <= crops.shape[2]:
-        raise InputError(f"viewpoints: extent is {extent}, expected 1 to {crops.shape[2]}, the side of a crop")
+    arguments.only_fp32("viewpoints", precision)
+    uint8 = getattr(crops, "dtype", None) == np.uint8
+    arguments.host_arrays("viewpoints", {"crops": np.uint8} if uint8 else {}, crops=crops)
+    arguments.viewpoints_forward(crops, extent)
     if crops.dtype == np.uint8:
         crops = crops * np.float32(1 / 255)
     if crops.dtype != np.float32:
@@ -49,6 +47,8 @@ def forward_oracle(crops: np.ndarray, extent: int) -> np.ndarray:
 
 def backward(gradient: np.ndarray, target: int) -> np.ndarray:
     """Gradient of the crops (B, 2, T, T, 3), T = ``target``: each pixel sums the patches it stands in."""
+    arguments.host_arrays("viewpoints", gradient=gradient)
+    arguments.viewpoints_backward(gradient, target)
     _, extent, _, N = gradient.shape
     views = gradient.reshape(3, extent, extent, VIEWS, N // VIEWS)
     planes = np.zeros((2, 3, target, target, N // VIEWS), gradient.dtype)

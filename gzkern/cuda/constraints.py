@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core import arguments as check
+from ..core import arguments
 from ..decision_trees.tree import DecisionTree
 from ..runtime.arrays import backend_of
 from ..runtime.backend import Backend
@@ -27,7 +27,7 @@ _BLOCK = 64  # images; small, so that a few thousand are spread over many multip
 def forward(z: Any, tree: DecisionTree) -> tuple[Any, Any]:
     """Raw answers z (A, B) to probabilities p (A, B), and the conditional q that the backward pass needs."""
     backend = backend_of("constraints", z=z)
-    check.shape("constraints", "z", z, (len(tree), None))
+    arguments.constraints_forward(z, len(tree))
     B = z.shape[1]
     p, conditional = backend.empty(z.shape), backend.empty(z.shape)
     sizes = np.uint32(len(tree.questions)), np.uint32(B)
@@ -39,9 +39,7 @@ def backward(gradient: Any, z: Any, p: Any, conditional: Any, tree: DecisionTree
     """dz (A, B) from the gradient of p; 0 where z ≤ 0, and through every factor of the tree."""
     arrays = {"gradient": gradient, "z": z, "p": p, "conditional": conditional}
     backend = backend_of("constraints", **arrays)
-    check.shape("constraints", "gradient", gradient, (len(tree), None))
-    for name, array in arrays.items():
-        check.shape("constraints", name, array, gradient.shape)
+    arguments.constraints_backward(len(tree), **arrays)
     A, B = gradient.shape
     dz = backend.empty(gradient.shape)
     sizes = np.uint32(A), np.uint32(len(tree.questions)), np.uint32(B)
@@ -60,7 +58,7 @@ def clip_forward(z: Any) -> Any:
 def clip_backward(gradient: Any, z: Any) -> Any:
     """The gradient where 0 < z < 1, else 0."""
     backend = backend_of("constraints", gradient=gradient, z=z)
-    check.shape("constraints", "z", z, gradient.shape)
+    arguments.clip_backward(gradient, z)
     dz = backend.empty(z.shape)
     CLIP_BACKWARD(backend, elementwise(z.size), gradient, z, dz, np.uint32(z.size))
     return dz

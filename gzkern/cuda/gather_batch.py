@@ -29,7 +29,7 @@ def gather(batches: Any, step: Any, version: str | None = None) -> Any:
     backend = backend_of("gather_batch", {"step": np.int64}, batches=batches, step=step)
     check.shape("gather_batch", "step", step, (1,))
     if batches.ndim < 1 or batches.shape[0] < 1:
-        raise InputError(f"gather_batch: ring has shape {batches.shape}, expected at least one slot")
+        raise InputError(f"gather_batch: batches has shape {batches.shape}, expected at least one slot")
     slots, *shape = batches.shape
     size = batches.nbytes // slots  # bytes of a slot
     version = version or ("naive" if size % ALIGNMENT else "vectorised")

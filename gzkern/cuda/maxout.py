@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core import arguments as check
-from ..errors import InputError
+from ..core import arguments
 from ..runtime.arrays import backend_of, require_size
 from ..runtime.kernel import elementwise, kernel
 
@@ -18,10 +17,8 @@ BACKWARD = kernel("maxout", "backward")
 def forward(x: Any) -> tuple[Any, Any]:
     """The larger pieces of x (2U, B) float32 as y (U, B), and its uint8 code; NaN passes, with code 0."""
     backend = backend_of("maxout", x=x)
-    check.shape("maxout", "x", x, (None, None))
+    arguments.maxout_forward(x)
     rows, B = x.shape
-    if rows % 2:
-        raise InputError(f"maxout: x has {rows} rows, expected an even number (two pieces a unit)")
     y, code = backend.empty((rows // 2, B)), backend.empty((rows // 2, B), np.uint8)
     FORWARD(backend, elementwise(y.size), x, y, code, np.uint32(y.size), np.uint32(B))
     return y, code
@@ -30,8 +27,7 @@ def forward(x: Any) -> tuple[Any, Any]:
 def backward(gradient: Any, code: Any) -> Any:
     """The gradient of y (U, B), by its code, as (2U, B)."""
     backend = backend_of("maxout", {"code": np.uint8}, gradient=gradient, code=code)
-    check.shape("maxout", "gradient", gradient, (None, None))
-    check.shape("maxout", "code", code, gradient.shape)
+    arguments.maxout_backward(gradient, code)
     units, B = gradient.shape
     require_size("maxout", "the gradient of x", (2 * units, B))
     dx = backend.empty((2 * units, B))

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core import arguments as check
+from ..core import arguments
 from ..core.shapes import pool_extent
 from ..runtime.arrays import backend_of, require_size
 from ..runtime.kernel import Geometry, by_fours, choose, elementwise, extents, kernel
@@ -34,7 +34,7 @@ def backward(gradient: Any, code: Any, H: int, W: int) -> Any:
 def pool(x: Any, version: str | None = None) -> tuple[Any, Any]:
     """:func:`forward` by "naive", or by "vectorised" where 4 divides N."""
     backend = backend_of("maxpool2d", x=x)
-    check.shape("maxpool2d", "x", x, (None, None, None, None))
+    arguments.maxpool2d_forward(x)
     C, H, W, N = x.shape
     version = by_fours("maxpool2d", version, "images", N, "naive")
     kernel = choose("maxpool2d", FORWARD, version)
@@ -47,8 +47,7 @@ def pool(x: Any, version: str | None = None) -> tuple[Any, Any]:
 def pool_backward(gradient: Any, code: Any, H: int, W: int, version: str | None = None) -> Any:
     """:func:`backward` by "naive", or by "vectorised" where 4 divides N."""
     backend = backend_of("maxpool2d", {"code": np.uint8}, gradient=gradient, code=code)
-    check.shape("maxpool2d", "gradient", gradient, (None, pool_extent(H), pool_extent(W), None))
-    check.shape("maxpool2d", "code", code, gradient.shape)
+    arguments.maxpool2d_backward(gradient, code, H, W)
     C, _, _, N = gradient.shape
     version = by_fours("maxpool2d", version, "images", N, "naive")
     kernel = choose("maxpool2d", BACKWARD, version)

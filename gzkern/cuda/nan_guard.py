@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ..core import arguments as checks
-from ..runtime.arrays import backend_of, number, require_writable
+from ..core import arguments
+from ..runtime.arrays import backend_of, number
 from ..runtime.kernel import elementwise, kernel
 
 CHECK = kernel("nan_guard", "check")
@@ -19,6 +19,5 @@ def check(values: Any, step: Any, first_bad: Any) -> None:
     ``step`` is a number, or an int64 array (1,) of the device, read when the kernel runs.
     """
     backend = backend_of("nan_guard", {"first_bad": np.int64}, values=values, first_bad=first_bad)
-    checks.shape("nan_guard", "first_bad", first_bad, (1,))
-    require_writable("nan_guard", first_bad=first_bad)
+    arguments.nan_guard_check(first_bad)
     CHECK(backend, elementwise(values.size), values, np.uint32(values.size), number(backend, step, np.int64), first_bad)

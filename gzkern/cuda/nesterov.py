@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..core import arguments as check
-from ..runtime.arrays import backend_of, number, require_writable
+from ..core import arguments
+from ..runtime.arrays import backend_of, number
 from ..runtime.backend import Backend
 from ..runtime.kernel import Geometry, by_fours, choose, elementwise, kernel
 
@@ -74,8 +74,5 @@ def step_several(arrays: Sequence[tuple[Any, Any, Any]], rate: Any, momentum: fl
 def _require(weight: Any, velocity: Any, gradient: Any, first_bad: Any) -> Backend:
     arrays = {"weight": weight, "velocity": velocity, "gradient": gradient}
     backend = backend_of("nesterov", {"first_bad": np.int64}, **arrays, first_bad=first_bad)
-    for name, array in arrays.items():
-        check.shape("nesterov", name, array, weight.shape)
-    check.shape("nesterov", "first_bad", first_bad, (1,))
-    require_writable("nesterov", weight=weight, velocity=velocity)
+    arguments.nesterov_update(weight, velocity, gradient, first_bad)
     return backend

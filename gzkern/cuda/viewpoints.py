@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core import arguments as check
+from ..core import arguments
 from ..core.shapes import VIEWS
 from ..errors import InputError
 from ..runtime.arrays import backend_of, require_size
@@ -56,8 +56,7 @@ def gather(crops: Any, extent: int, version: str | None = None, dtype: Any = np.
     """:func:`forward` by "naive" or "tiled"; by "tiled" also to ``dtype`` uint16, the bits of bfloat16."""
     uint8 = getattr(crops, "dtype", None) == np.uint8
     backend = backend_of("viewpoints", np.uint8 if uint8 else np.float32, crops=crops)
-    side = crops.shape[2] if crops.ndim == 5 else None
-    check.shape("viewpoints", "crops", crops, (None, 2, side, side, 3))
+    arguments.viewpoints_forward(crops, extent)
     B, _, T, _, _ = crops.shape
     shape = patches_shape("viewpoints", B, T, extent, dtype)
     version = version or "tiled"
@@ -71,12 +70,8 @@ def gather(crops: Any, extent: int, version: str | None = None, dtype: Any = np.
 def gather_backward(gradient: Any, target: int, version: str | None = None) -> Any:
     """:func:`backward` by "naive" or "tiled"."""
     backend = backend_of("viewpoints", gradient=gradient)
-    side = gradient.shape[1] if gradient.ndim == 4 else None
-    check.shape("viewpoints", "gradient", gradient, (3, side, side, None))
+    arguments.viewpoints_backward(gradient, target)
     _, extent, _, N = gradient.shape
-    if N % VIEWS:
-        raise InputError(f"viewpoints: gradient has {N} patches, expected a multiple of {VIEWS}, the views of an image")
-    _require_extent("viewpoints", extent, target)
     version = version or "tiled"
     kernel = choose("viewpoints", BACKWARD, version)
     B, T = N // VIEWS, target
@@ -94,7 +89,7 @@ def patches_shape(op: str, B: int, target: int, extent: int, dtype: Any) -> tupl
     Raises:
         InputError: ``extent`` or ``dtype`` cannot be, or the patches are too many.
     """
-    _require_extent(op, extent, target)
+    arguments.viewpoints_extent(op, extent, target)
     if np.dtype(dtype) not in (np.float32, np.uint16):
         raise InputError(f"{op}: dtype is {np.dtype(dtype)}, expected float32, or uint16 for the bits of bfloat16")
     shape = (3, extent, extent, VIEWS * B)
@@ -105,8 +100,3 @@ def patches_shape(op: str, B: int, target: int, extent: int, dtype: Any) -> tupl
 def tiles(B: int, T: int) -> Geometry:
     """The blocks of ``kernels/include/views.cuh`` for B images with crops of T² pixels."""
     return Geometry((ceil_div(T * T, _PIXELS), ceil_div(B, _IMAGES), 2), (_THREADS,))
-
-
-def _require_extent(op: str, extent: int, target: int) -> None:
-    if not (isinstance(extent, int | np.integer) and 1 <= extent <= target):
-        raise InputError(f"{op}: extent is {extent}, expected 1 to {target}, the side of a crop")

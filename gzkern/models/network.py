@@ -9,7 +9,7 @@ import numpy as np
 
 from ..autograd.tape import Tape, Variable
 from ..config import Config, DataConfig, ModelConfig
-from ..core import arguments as check
+from ..core import arguments
 from ..core.bfloat16 import to_bfloat16
 from ..core.dropout_mask import DropoutMask
 from ..core.shapes import VIEWS, patch_extent
@@ -179,7 +179,7 @@ class Network:
         The loss has shape (); gradients are in run-time order, and those of dense weights perhaps factors.
         """
         self.require_crops(crops)
-        check.shape("loss", "targets", targets, (len(crops), len(self.tree)))
+        arguments.shape("loss", "targets", targets, (len(crops), len(self.tree)))
         tape = Tape(self.device, precision=self.precision)
         variables = {name: Variable(array, True) for name, array in self.parameters.items()}
         answers = self.answers(tape, self.patches(tape, self._pixels(crops)), variables, **how)
@@ -253,7 +253,7 @@ class Network:
         Raises:
             InputError: says which.
         """
-        check.shape("network", "crops", crops, (None, 2, self.target, self.target, 3))
+        arguments.shape("network", "crops", crops, (None, 2, self.target, self.target, 3))
         self.require_parameters()
 
     def require_parameters(self) -> None:

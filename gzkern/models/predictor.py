@@ -11,7 +11,7 @@ import numpy as np
 
 from ..augment.warp import require_tables
 from ..autograd.tape import Tape, Variable
-from ..core import arguments as check
+from ..core import arguments
 from ..device import KernelDevice, kernel_device
 from ..errors import OutOfMemory
 from ..runtime.capture import CapturingBackend, Program
@@ -69,14 +69,14 @@ class Predictor:
             InputError: the device is the CPU, or arrays have other shapes.
         """
         self._require_warp(matrices)
-        check.shape("network", "images", images, (len(matrices), None, None, 3))
+        arguments.shape("network", "images", images, (len(matrices), None, None, 3))
         with self._lock:
             return self._answers({"images": images, "matrices": np.ascontiguousarray(matrices, np.float64)})
 
     def predict_rows(self, images: Any, rows: np.ndarray, matrices: np.ndarray) -> np.ndarray:
         """:meth:`predict_images` of rows of images (n, H, W, 3) uint8 on the device; rows (B,) int64 in [0, n)."""
         self._require_warp(matrices)
-        check.shape("network", "rows", rows, (len(matrices),))
+        arguments.shape("network", "rows", rows, (len(matrices),))
         require_tables(rows, matrices, len(images))
         with self._lock:
             return self._answers({"rows": rows, "matrices": np.ascontiguousarray(matrices, np.float64)}, images)
@@ -154,5 +154,5 @@ class Predictor:
 
     def _require_warp(self, matrices: np.ndarray) -> None:
         kernel_device(self.network.device)
-        check.shape("network", "matrices", matrices, (None, 2, 2, 3))
+        arguments.shape("network", "matrices", matrices, (None, 2, 2, 3))
         self.network.require_parameters()

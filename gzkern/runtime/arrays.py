@@ -55,17 +55,6 @@ def backend_of(op: str, dtype: Any = np.float32, *, large: Collection[str] = (),
     return _backend(home) if isinstance(home, str) else home
 
 
-def require_writable(op: str, **arrays: Any) -> None:
-    """Refuse an array that is to be updated in place and must not be.
-
-    Raises:
-        InputError: names the operation and the argument.
-    """
-    for name, array in arrays.items():
-        if not getattr(array.flags, "writeable", True):
-            raise InputError(f"{op}: {name} is updated in place, and is read-only; copy it first")
-
-
 def require_size(op: str, name: str, shape: tuple[int, ...]) -> None:
     """Refuse a result of 2³¹ elements or more, before it is allocated.
 

@@ -135,7 +135,7 @@ def test_a_ring_without_slots_is_refused():
             np.zeros((2, 3), np.float32),
             np.zeros(1, np.int64),
             "vectorised",
-            "a slot has 12 bytes, version 'vectorised' needs",
+            "a slot has 12 bytes; version 'vectorised' needs",
         ),
         (
             np.zeros((2, 4), np.float32),

@@ -116,7 +116,7 @@ def test_wrong_shapes_are_named():
     x, weight, bias, _ = arrays((7, 5, 3))
     with pytest.raises(InputError, match=r"dense: weight has shape \(7, 5\), expected \(6, any\)"):
         dense.forward(x[:6], weight, bias)
-    with pytest.raises(InputError, match="dense: expected one dtype"):
+    with pytest.raises(InputError, match="dense: weight has dtype float64, expected float32"):
         dense.forward(x, weight.astype(np.float64), bias)
     with pytest.raises(InputError, match="dense: activation is 'tanh', expected linear, relu or maxout"):
         dense.forward(x, weight, bias, activation="tanh")

@@ -29,7 +29,7 @@ from gzkern.cuda.dense import operation as dense
 from gzkern.decision_trees.tree import load_tree
 from gzkern.device import select
 from gzkern.errors import GzkernError, InputError
-from gzkern.runtime import kernel as launch
+from gzkern.runtime import arrays
 from gzkern.runtime.backend import Limits
 from gzkern.runtime.kernel import Geometry, Kernel
 
@@ -63,7 +63,7 @@ class Row:
 
     @property
     def op(self):
-        return self.function.__module__.rpartition(".")[2].partition("_")[0]
+        return self.function.__module__.split(".")[2]
 
     @property
     def id(self):
@@ -265,7 +265,7 @@ ROWS = [
             ({"version": "specialised"}, "multiples of 4 images and filters"),
             ({"precision": "fp16"}, "expected fp32 or tf32 or fp32x3 or bf16"),
             ({"precision": "bf16"}, "x has dtype float32, expected uint16"),
-            ({"precision": "tf32", "version": "naive"}, "expected tensor or wgmma"),
+            ({"precision": "tf32", "version": "naive"}, "expected mma or wgmma"),
             ({"epilogue": "maxout"}, "expected plain or relu or pool"),
         ],
         batch=PARAMETERS,
@@ -322,7 +322,7 @@ SPOILED = {
 
 
 class CupyArray:
-    """What launch.py looks at in a CuPy array."""
+    """The part of a CuPy array that runtime/arrays.py looks at."""
 
     def __init__(self, like, device=0):
         self.shape, self.dtype, self.size, self.ndim = like.shape, like.dtype, like.size, like.ndim
@@ -344,7 +344,7 @@ def untouched(monkeypatch):
             pytest.fail(f"{name} was used")
 
     device = Untouched()
-    monkeypatch.setattr(launch, "_backend", lambda home: device)
+    monkeypatch.setattr(arrays, "_backend", lambda home: device)
 
 
 def each(name, values):
@@ -461,7 +461,7 @@ def test_a_batch_that_begins_anywhere():
     crops = np.random.default_rng(0).integers(0, 256, (3, 2, 7, 7, 3), np.uint8)
     device = select("emulated")
     patches = viewpoints.forward(device.asarray(crops[1:]), 5)
-    np.testing.assert_array_equal(patches, select("cpu").viewpoints.forward(crops[1:], 5))
+    np.testing.assert_array_equal(patches, select("cpu").operations.viewpoints.forward(crops[1:], 5))
 
 
 @pytest.mark.gxx

@@ -15,7 +15,7 @@ from gzkern.core.fused_update import FusedUpdate
 from gzkern.cuda import dropout, nesterov
 from gzkern.cuda.dense import operation as dense
 from gzkern.errors import InputError
-from gzkern.runtime import kernel as launch
+from gzkern.runtime import arrays as device_arrays
 
 TILES = [dense._FORWARD_TILE, dense._WEIGHTS_TILE]
 
@@ -62,7 +62,7 @@ class CapturingBackend:
 @pytest.fixture
 def recorder(monkeypatch):
     recorder = CapturingBackend()
-    monkeypatch.setattr(launch, "_backend", lambda home: recorder)
+    monkeypatch.setattr(device_arrays, "_backend", lambda home: recorder)
     return recorder
 
 

@@ -116,7 +116,7 @@ def test_turning_or_mirroring_the_crops_permutes_the_views():
     crops = np.random.default_rng(0).random((1, 2, 69, 69, 3), np.float32)
 
     def views(crops):
-        patches = CPU.viewpoints.forward(np.ascontiguousarray(crops), 45)
+        patches = CPU.operations.viewpoints.forward(np.ascontiguousarray(crops), 45)
         return sorted(patches[..., view].tobytes() for view in range(16))
 
     assert len(set(views(crops))) == 16
@@ -142,7 +142,7 @@ def test_merged_features_run_over_c_y_x_view():
     """A weight on one (view, c, y, x) of the file sees that feature of that view, and no other."""
     net = build_network(small_config("model.units=[1]", "model.head=relu"), CPU)
     tape, crops = Tape(CPU, recording=False), np.random.default_rng(0).random((2, 2, 69, 69, 3), np.float32)
-    x = Variable(CPU.viewpoints.forward(crops, 45))
+    x = Variable(CPU.operations.viewpoints.forward(crops, 45))
     variables = {name: Variable(a) for name, a in net.parameters.items()}
     for convolution in net.convolutions:
         x = convolution(tape, x, variables)

@@ -45,7 +45,6 @@ def test_rows_images_and_files_agree(demo_run, demo_pack, demo_folder, tmp_path)
         image_files(demo_folder)[:7],
         tmp_path / "a.csv",
         batch=4,
-        progress=False,
     )
     assert summary.predicted == 7
     assert summary.skipped == ()
@@ -60,16 +59,15 @@ def test_a_pack_gives_what_its_files_give(demo_run, demo_pack, demo_folder, tmp_
         demo_run,
         [demo_folder / "images_training_rev1"],
         tmp_path / "a.csv",
-        progress=False,
     )
-    assert predict_to(demo_run, [demo_pack], tmp_path / "b.csv", batch=7, progress=False).predicted == 40
+    assert predict_to(demo_run, [demo_pack], tmp_path / "b.csv", batch=7).predicted == 40
     (header, files), (header_of_pack, rows) = (read_table(tmp_path / name) for name in ("a.csv", "b.csv"))
     assert header == header_of_pack
     assert list(files) == list(rows)
     for id_, answers in files.items():
         np.testing.assert_allclose(rows[id_], answers, rtol=1e-5, atol=1e-6)
     with pytest.raises(InputError, match="pack: is a pack; give it alone"):
-        predict_to(demo_run, [demo_folder, demo_pack], tmp_path / "c.csv", progress=False)
+        predict_to(demo_run, [demo_folder, demo_pack], tmp_path / "c.csv")
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("emulated", marks=pytest.mark.gxx)])
@@ -81,7 +79,7 @@ def test_recentred_images_give_the_same_from_everywhere(device, demo_run, demo_p
     run = load(tmp_path / "run", device)
     shutil.copytree(demo_pack, tmp_path / "pack")
     predict_to(run, [tmp_path / "pack"], tmp_path / "pack.csv")
-    predict_to(run, [demo_folder / "images_training_rev1"], tmp_path / "files.csv", progress=False)
+    predict_to(run, [demo_folder / "images_training_rev1"], tmp_path / "files.csv")
     _, rows = read_table(tmp_path / "pack.csv")
     _, files = read_table(tmp_path / "files.csv")
     first = image_files(demo_folder)[:3]
@@ -168,11 +166,10 @@ def test_bad_destinations_and_sources(demo_run, demo_folder, tmp_path):
             demo_run,
             ["/no/such/image.jpg"],
             tmp_path / "none" / "a.csv",
-            progress=False,
         )
     (tmp_path / "bad.jpg").write_bytes(b"x")
     with pytest.raises(InputError, match="none of 1 files can be used"):
-        predict_to(demo_run, [tmp_path / "bad.jpg"], tmp_path / "b.csv", progress=False)
+        predict_to(demo_run, [tmp_path / "bad.jpg"], tmp_path / "b.csv")
     assert not (tmp_path / "b.csv").exists()
     with pytest.raises(InputError, match="--batch 0: expected at least 1 image"):
         predict_to(demo_run, images, tmp_path / "b.csv", batch=0)

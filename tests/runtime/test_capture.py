@@ -178,7 +178,7 @@ def test_a_recording_runs_nothing_and_checks_as_ever():
     assert [launch.kernel.name for launch in recorder.launches] == ["maxpool2d_forward_vectorised"]
     with pytest.raises(InputError, match="x has shape"):
         maxpool2d.forward(recorder.empty((2, 3, 5)))
-    with pytest.raises(InputError, match="one device, got gradient on a recording, y on emulated"):
+    with pytest.raises(InputError, match="one device, got gradient on a step that is captured, y on emulated"):
         relu.backward(recorder.empty((4,)), np.zeros(4, np.float32))
     with pytest.raises(GzkernError, match="cannot look at its values"):
         recorder.asnumpy(pooled)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from numba import config, njit
 
-from ..first_compile_notice import say_when_compiling
+from ..first_compile_notice import print_first_compile_notice
 
-say_when_compiling()
+print_first_compile_notice()
 
 
 def compiled(**options):

@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 
+from ...core import arguments
 from ...core import arguments as check
 from ...core.dropout_mask import DropoutMask
 from ...core.fused_update import FusedUpdate
 from ...errors import InputError
-from ...runtime.arrays import backend_of, number, require_writable
+from ...runtime.arrays import backend_of, number
 from ...runtime.backend import Backend
 from ...runtime.kernel import Geometry, by_fours, ceil_div, choose, elementwise, extents, kernel
 from .. import nesterov
@@ -386,7 +387,7 @@ def _require_update(x: Any, weight: Any, gradient: Any, update: FusedUpdate, sav
     check.shape("dense", "weight", weight, (x.shape[0], None))
     check.shape("dense", "velocity", update.velocity, weight.shape)
     check.shape("dense", "first_bad", update.first_bad, (1,))
-    require_writable("dense", weight=weight, velocity=update.velocity)
+    arguments.writable("dense", weight=weight, velocity=update.velocity)
     arrays = {"weight": weight, "velocity": update.velocity, "first_bad": update.first_bad}
     return backend_of("dense", {"first_bad": np.int64}, **arrays)
 

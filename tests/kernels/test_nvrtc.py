@@ -155,7 +155,7 @@ def test_a_changed_source_is_compiled_anew(cached, tmp_path):
 
 def test_processes_that_compile_at_once(cached):
     code = (
-        "import hashlib; from gzkern.cuda import nvrtc, source; "
+        "import hashlib; from gzkern.runtime import nvrtc, source; "
         "print(hashlib.sha256(nvrtc.image(source.load('relu'), 'sm_90')).hexdigest())"
     )
     processes = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]
