@@ -3,6 +3,7 @@
 import re
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from pathlib import Path
 
 import pytest
 
@@ -76,7 +77,7 @@ def test_products_leave_local_memory_alone_but_for_recorded_spills(toolchain, pr
 @pytest.mark.parametrize("file", ["conv2d/backward_weights_wgmma", "conv2d/forward_wgmma"])
 def test_the_compiler_s_word_of_a_missing_wait_is_found(toolchain, file, compiler, tmp_path):
     """It puts waits in where the source has none, after each product if need be."""
-    path = tmp_path / f"{file}.cu"
+    path = tmp_path / f"{Path(file).name}.cu"
     text, waits = re.subn(r'WGMMA_ASM\("wgmma\.wait_group[^\n]*', "", source.load(file).text)
     assert waits == 1
     path.write_text(text)

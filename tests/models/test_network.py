@@ -152,7 +152,9 @@ def test_merged_features_run_over_c_y_x_view():
     state["dense1.weight"][view * net.view_features + c * 4 + y * 2 + column] = 1
     net.load_state(state)
     merged = x.value.reshape(-1, 2)
-    got, _ = CPU.dense.forward(merged, np.ascontiguousarray(net.parameters["dense1.weight"]), np.zeros(1, np.float32))
+    got, _ = CPU.operations.dense.forward(
+        merged, np.ascontiguousarray(net.parameters["dense1.weight"]), np.zeros(1, np.float32)
+    )
     np.testing.assert_array_equal(got[0], x.value[c, y, column, view * 2 : view * 2 + 2])
 
 

@@ -180,7 +180,7 @@ def test_a_recording_runs_nothing_and_checks_as_ever():
         maxpool2d.forward(recorder.empty((2, 3, 5)))
     with pytest.raises(InputError, match="one device, got gradient on a step that is captured, y on emulated"):
         relu.backward(recorder.empty((4,)), np.zeros(4, np.float32))
-    with pytest.raises(GzkernError, match="cannot look at its values"):
+    with pytest.raises(GzkernError, match="has no values to read"):
         recorder.asnumpy(pooled)
     with pytest.raises(GzkernError, match="cannot become"):
         x.reshape(7)
