@@ -123,7 +123,7 @@ def _device(name: str) -> Device:
         backend.require()
         _say("device emulated: the CUDA kernels on the CPU, for study and tests; for speed take cpu or cuda")
         return KernelDevice(name, backend)
-    from .runtime.gpu import backend as cuda
+    from .runtime.cuda_backend import backend as cuda
     from .runtime.gpu import notes, require
 
     require()

@@ -15,8 +15,8 @@ from .core import environment
 from .cuda.conv2d.operation import PRECISIONS
 from .errors import GzkernError, InputError
 from .models.algorithms import chosen
+from .runtime import cuda_backend, nvrtc, source
 from .runtime import gpu as device
-from .runtime import nvrtc, source
 from .runtime.backend import Limits
 from .runtime.emulator.backend import LIMITS
 from .training.memory import largest_batch, step_memory, with_batch
@@ -209,7 +209,11 @@ def _convolutions() -> dict[str, Any]:
 
 def _device_of_choices() -> tuple[str, Limits]:
     """The first GPU, else the emulated device."""
-    return ("the emulated device (like an H100)", LIMITS) if device.missing() else ("cuda:0", device.backend(0).limits)
+    return (
+        ("the emulated device (like an H100)", LIMITS)
+        if device.missing()
+        else ("cuda:0", cuda_backend.backend(0).limits)
+    )
 
 
 def _cache() -> str:

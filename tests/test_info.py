@@ -11,8 +11,8 @@ from gzkern.core import environment
 from gzkern.errors import InputError
 from gzkern.models import algorithms as chosen
 from gzkern.models.algorithms import compiled as chosen_of
+from gzkern.runtime import cuda_backend, nvrtc, source
 from gzkern.runtime import gpu as device
-from gzkern.runtime import nvrtc, source
 from gzkern.runtime.backend import Limits
 from gzkern.runtime.emulator import compiler
 
@@ -76,7 +76,7 @@ def test_a_machine_with_nothing(monkeypatch, capsys):
 
 def test_a_machine_with_gpus(monkeypatch, capsys):
     monkeypatch.setattr(device, "missing", lambda: None)
-    monkeypatch.setattr(device.Cuda, "limits", Limits(80, 108, 163 * 1024))
+    monkeypatch.setattr(cuda_backend.CudaBackend, "limits", Limits(80, 108, 163 * 1024))
     unknown = {**H100, "peak_fp32_tflops": None, "peak_memory_gb_s": None}
     monkeypatch.setattr(device, "describe_all", lambda: [H100, unknown])
     assert main(["info"]) == 0
@@ -111,15 +111,15 @@ def test_warmup_of_a_gpu(monkeypatch, capsys, tmp_path):
     monkeypatch.setenv("GZKERN_CACHE", str(tmp_path))
     monkeypatch.setattr(device, "missing", lambda: None)
     monkeypatch.setattr(device, "notes", list)
-    monkeypatch.setattr(device, "_capability", lambda number: 90)
-    monkeypatch.setattr(device.Cuda, "limits", Limits(90, 132, 227 * 1024))
+    monkeypatch.setattr(device, "capability", lambda number: 90)
+    monkeypatch.setattr(cuda_backend.CudaBackend, "limits", Limits(90, 132, 227 * 1024))
     monkeypatch.setattr(choice, "_device", choice._device.__wrapped__)
     monkeypatch.setattr(source, "stems_for_every_size", lambda: ["maxout", "relu"])
     monkeypatch.setattr(chosen, "compiled", lambda limits, *asked: chosen_of(limits, *asked)[:1])
     assert main(["warmup", "--device", "cuda"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "compiling 3 files for device cuda"
-    assert re.fullmatch(r" *[\d.]+ s  conv2d_forward_specialised <6, 6, 2, .*>", lines[3])
+    assert re.fullmatch(r" *[\d.]+ s  conv2d/forward_specialised <6, 6, 2, .*>", lines[3])
     assert len(list((tmp_path / "cuda").glob("*-sm_90a-*.bin"))) == 3
 
 
@@ -136,8 +136,8 @@ def test_warmup_of_several_precisions_and_batches(monkeypatch, capsys):
     asked = []
     monkeypatch.setattr(device, "missing", lambda: None)
     monkeypatch.setattr(device, "notes", list)
-    monkeypatch.setattr(device.Cuda, "limits", Limits(90, 132, 227 * 1024))
-    monkeypatch.setattr(device.Cuda, "compile_all", lambda self, units: asked.extend(units) or {})
+    monkeypatch.setattr(cuda_backend.CudaBackend, "limits", Limits(90, 132, 227 * 1024))
+    monkeypatch.setattr(cuda_backend.CudaBackend, "compile_all", lambda self, units: asked.extend(units) or {})
     monkeypatch.setattr(choice, "_device", choice._device.__wrapped__)
     assert main(["warmup", "--device", "cuda", "--precision", "all", "--batch", "16,256"]) == 0
     assert len(set(asked)) == len(asked)

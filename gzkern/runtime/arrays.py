@@ -99,6 +99,6 @@ def _backend(home: str) -> Backend:
         from .emulator import backend
 
         return backend
-    from .gpu import backend as cuda
+    from .cuda_backend import backend as cuda
 
     return cuda(int(home.partition(":")[2]))

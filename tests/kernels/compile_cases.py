@@ -20,7 +20,8 @@ from gzkern.runtime.capture import CapturingBackend, ShapeOnlyBackend  # noqa: E
 
 
 def main():
-    from gzkern.runtime.gpu import backend, require
+    from gzkern.runtime.cuda_backend import backend
+    from gzkern.runtime.gpu import require
 
     require()
     gpu = backend()

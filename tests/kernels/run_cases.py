@@ -53,7 +53,8 @@ def main(arguments=None):
 def backend_of(options):
     """A context manager of the device that was asked for."""
     if options.device == "cuda":
-        from gzkern.runtime.gpu import backend, require
+        from gzkern.runtime.cuda_backend import backend
+        from gzkern.runtime.gpu import require
 
         require()
         import cupy

@@ -80,7 +80,7 @@ def test_kernels_of_the_cases_are_known_before_a_gpu_runs_them(capability):
 @pytest.mark.gpu
 @each(all_cases())
 def test_on_a_gpu(case, measured):
-    from gzkern.runtime.gpu import backend
+    from gzkern.runtime.cuda_backend import backend
 
     if "wgmma" in case.kernel and backend().limits.capability != 90:
         pytest.skip("wgmma needs compute capability 9.0")

@@ -47,6 +47,6 @@ def test_emulated():
 
 @pytest.mark.gpu
 def test_gpu():
-    from gzkern.runtime.gpu import backend
+    from gzkern.runtime.cuda_backend import backend
 
     check(backend())

@@ -10,7 +10,7 @@ from fake_cupy import libcuda, queues, streams
 import gzkern.runtime.cuda_graph
 from gzkern.cuda import relu
 from gzkern.errors import GzkernError
-from gzkern.runtime import gpu as device
+from gzkern.runtime import cuda_backend
 from gzkern.runtime.cuda_graph import capture
 
 CAPTURE_UNSUPPORTED, CAPTURE_INVALIDATED, CAPTURE_UNJOINED, CAPTURE_ISOLATION, CAPTURED_EVENT = 900, 901, 904, 905, 907
@@ -19,7 +19,7 @@ ONES = np.ones(64, np.float32)
 
 @pytest.fixture
 def x():
-    return device.backend().asarray(ONES)
+    return cuda_backend.backend().asarray(ONES)
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def test_nobody_waits_for_an_event_of_a_graph(wait, stream):
 
 def calls(x, y, z):
     """Three kernels, of which the second goes aside; prepared, since to compile one is no part of a capture."""
-    backend = device.backend()
+    backend = cuda_backend.backend()
     function = backend.get_function("relu", "relu_forward")
     geometry = (1,), (64,)
     arguments = (x, y), (x, z), (y, x)
@@ -94,7 +94,7 @@ def calls(x, y, z):
 
 @pytest.fixture
 def launch(x):
-    backend = device.backend()
+    backend = cuda_backend.backend()
     return capture(calls(x, backend.empty(x.shape), backend.empty(x.shape)), [False, True, False])
 
 
@@ -107,7 +107,7 @@ def test_a_graph_obeys_the_priorities_of_its_streams(launch):
 
 def test_an_executable_graph_is_destroyed_with_its_owner(x):
     before = set(streams.executables)
-    backend = device.backend()
+    backend = cuda_backend.backend()
     launch = capture(calls(x, backend.empty(x.shape), backend.empty(x.shape)), [False, True, False])
     assert len(streams.executables) == len(before) + 1
     launch()
@@ -118,7 +118,7 @@ def test_an_executable_graph_is_destroyed_with_its_owner(x):
 
 def test_without_the_driver_s_function_a_graph_is_right_and_has_no_flags(x, monkeypatch, capsys):
     monkeypatch.delattr(libcuda._Driver, "cuGraphInstantiateWithFlags")
-    backend = device.backend()
+    backend = cuda_backend.backend()
     y, z = backend.empty(x.shape), backend.empty(x.shape)
     launch = capture(calls(x, y, z), [False, True, False])
     assert "ignores the priority" in capsys.readouterr().err
@@ -127,7 +127,7 @@ def test_without_the_driver_s_function_a_graph_is_right_and_has_no_flags(x, monk
 
 
 def test_a_graph_without_a_branch_needs_no_flags(x):
-    backend = device.backend()
+    backend = cuda_backend.backend()
     launch = capture(calls(x, backend.empty(x.shape), backend.empty(x.shape)), [False] * 3)
     assert isinstance(launch.__self__, streams.Graph)
 
@@ -141,7 +141,7 @@ def each_order():
 def results(order, bug):
     """Run a graph whose side branch writes to memory that the main stream reads after their join."""
     queues.set_policy(order)
-    backend = device.backend()
+    backend = cuda_backend.backend()
     x, y = backend.asarray(-ONES), backend.asarray(-ONES)
     function = backend.get_function("relu", "relu_forward")
     main, side = Stream(non_blocking=True), Stream(non_blocking=True)
@@ -170,7 +170,7 @@ def test_a_launch_that_does_not_wait_for_the_side_branch_shows(each_order):
 
 def test_an_allocation_in_a_launch_spoils_a_recorded_step(x, monkeypatch):
     """As gzkern would make one: the error is told, and the capture that it spoiled is over."""
-    backend = device.backend()
+    backend = cuda_backend.backend()
     with pytest.raises(GzkernError, match=r"array of .* not permitted when stream is capturing"):
         gzkern.runtime.cuda_graph.capture([lambda: relu.forward(x)], [False])
     assert not Stream.captures

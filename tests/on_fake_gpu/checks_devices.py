@@ -5,10 +5,10 @@ The emulated device gets the same limits, so that both take the same kernels and
 
 import numpy as np
 import pytest
+from example_steps import ExampleSteps
 from fake_cupy import kernels
 from fake_cupy.gpus import GPU
 from small import small_config
-from test_capture import Run
 
 from gzkern.config import PRECISIONS
 from gzkern.models.network import build_network, empty_network
@@ -38,7 +38,7 @@ def every_function_is_prepared():
 def test_a_step(precision):
     states = []
     for name in ("emulated", "cuda"):
-        run = Run(name, *WIDE, f"train.precision={precision}")
+        run = ExampleSteps(name, *WIDE, f"train.precision={precision}")
         steps = CapturedSteps(run.network, run.optimiser, run.config.train, run.feed)
         for step in range(4):  # two of the warm-up
             steps.take(step)

@@ -7,7 +7,7 @@ from fake_cupy.gpus import GPU
 
 from gzkern.cuda.conv2d.forward_specialised import Tile, convolve
 from gzkern.errors import GzkernError
-from gzkern.runtime import gpu as device
+from gzkern.runtime import cuda_backend
 
 # That of conv3 at a batch of 16 images on this GPU: 49,152 bytes of dynamic shared memory and 80 of static.
 TILE = Tile(3, 3, 1, 8, 1, 3, 32, 16, 2, 1, 4, 8, 2, 2)
@@ -16,7 +16,7 @@ TILE = Tile(3, 3, 1, 8, 1, 3, 32, 16, 2, 1, 4, 8, 2, 2)
 @pytest.fixture
 def layer():
     """x, weight and bias of a layer for this tile; no function has its attributes set."""
-    gpu = device.backend()
+    gpu = cuda_backend.backend()
     gpu._functions.clear()
     rng = np.random.default_rng(0)
     shapes = (8, 8, 8, 16), (8, 3, 3, 32), (32, 6, 6)
@@ -30,19 +30,21 @@ def last_function():
 def test_static_memory_counts(layer):
     assert TILE.shared == kernels.WITHOUT_OPT_IN
     y, _ = convolve(*layer, "relu", tile=TILE)
-    assert np.isfinite(device.backend().asnumpy(y)).all()
+    assert np.isfinite(cuda_backend.backend().asnumpy(y)).all()
     assert last_function().attributes == {kernels.STATIC: 80, kernels.MOST_DYNAMIC: 49_152, kernels.CARVEOUT: 100}
 
 
 def test_a_launch_that_forgets_static_memory_fails(layer, monkeypatch):
-    right = device._prepare_shared_memory
-    monkeypatch.setattr(device, "_prepare_shared_memory", lambda handle, static, dynamic: right(handle, 0, dynamic))
+    right = cuda_backend._prepare_shared_memory
+    monkeypatch.setattr(
+        cuda_backend, "_prepare_shared_memory", lambda handle, static, dynamic: right(handle, 0, dynamic)
+    )
     with pytest.raises(GzkernError, match="conv2d_forward_specialised: CUDA_ERROR_INVALID_VALUE"):
         convolve(*layer, "relu", tile=TILE)
 
 
 def test_a_launch_without_opting_in_fails(layer, monkeypatch):
-    monkeypatch.setattr(device, "_prepare_shared_memory", lambda *arguments: None)
+    monkeypatch.setattr(cuda_backend, "_prepare_shared_memory", lambda *arguments: None)
     with pytest.raises(GzkernError, match="CUDA_ERROR_INVALID_VALUE"):
         convolve(*layer, "relu", tile=TILE)
 

@@ -61,7 +61,7 @@ def checks(*names):
 
 
 def test_streams_events_and_captures():
-    assert_all_pass(run("-v", *checks("ring", "capture")))
+    assert_all_pass(run("-v", *checks("staging_buffer", "capture")))
 
 
 def test_shared_memory_is_opted_in_to():
@@ -92,7 +92,7 @@ def test_an_array_of_the_host_is_refused():
         "try: np.asarray(x)\n"
         "except TypeError as error: print(error)\n"
     )
-    environment = {**os.environ, "PYTHONPATH": str(TESTS)}
+    environment = {**os.environ, "PYTHONPATH": python_path()}
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
     assert done.stdout.splitlines() == [
         "relu: expected all arrays on one device, got gradient on cuda:0, y on emulated",

@@ -13,8 +13,8 @@ pytestmark = pytest.mark.gxx
 RELU = """
 import numpy as np
 from gzkern.cuda import relu
-from gzkern.runtime import gpu
-backend = gpu.backend()
+from gzkern.runtime import cuda_backend
+backend = cuda_backend.backend()
 x = backend.asarray(np.ones(3, np.float32))
 y = relu.forward(x)
 print("launched", flush=True)
@@ -90,8 +90,8 @@ def test_a_machine_that_lacks_a_part(fault, why):
 def test_a_kernel_for_another_gpu_is_a_trap():
     launch = """
 import numpy as np
-from gzkern.runtime import gpu
-backend = gpu.backend()
+from gzkern.runtime import cuda_backend
+backend = cuda_backend.backend()
 tile = 3, 3, 1, 32, 2, 2, 1, 2
 function = backend.get_function("conv2d/forward_wgmma", "conv2d_forward_wgmma_tf32", tile)
 x = backend.empty((4,))

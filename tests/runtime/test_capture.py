@@ -4,80 +4,20 @@ from functools import partial
 
 import numpy as np
 import pytest
-from small import small_config
+from example_steps import ExampleSteps
 
 import gzkern.training.steps
-from gzkern.autograd.tape import Tape
 from gzkern.cuda import maxpool2d, relu
-from gzkern.data.sampling import example_images
 from gzkern.errors import GzkernError, InputError
-from gzkern.models.network import build_network
-from gzkern.nn.optimiser import Nesterov
-from gzkern.nn.schedule import learning_rate, warmup_steps
 from gzkern.runtime.capture import Block, Buffer, CapturingBackend, Launch, Program, arena_bytes, lay_out
 from gzkern.runtime.emulator import backend
 from gzkern.runtime.kernel import Geometry, Kernel
-from gzkern.training.feeds import ImageFeed
-from gzkern.training.step import take_step
 from gzkern.training.steps import CapturedSteps, record
 
 KERNEL_DEVICES = [
     pytest.param("emulated", marks=pytest.mark.gxx),
     pytest.param("cuda", marks=pytest.mark.gpu),
 ]
-# Six steps: two of the warm-up, and a lower rate for the last three; more slots than a half of a ring would not show
-# that halves change, so CropFeed is proved by the runs of test_kernel_devices.
-SHORT = (
-    *("train.examples=24", "train.batch=4", "train.chunk=8", "train.warmup_examples=8", "train.lr_steps=[0.5]"),
-    "train.dropout=0.5",
-)
-
-
-class Run:
-    """A network, its optimiser and its feed, the same each time."""
-
-    def __init__(self, device, *overrides):
-        self.config = small_config(*SHORT, *overrides)
-        train = self.config.train
-        self.network = build_network(self.config, device)
-        self.optimiser = Nesterov(self.network.device, self.network.parameters, train.momentum)
-        rng = np.random.default_rng(5)
-        images, labels = rng.integers(0, 256, (10, 230, 250, 3), np.uint8), rng.random((10, 37), np.float32)
-        self.feed = ImageFeed(
-            self.network.device.backend,
-            self.network,
-            images,
-            labels,
-            lambda start, stop: example_images(train.seed, start, stop, 10, train.chunk),
-            self.config,
-            stop=train.examples // train.batch,
-        )
-
-    def take_eagerly(self, step, side_stream=False):
-        """Launch one kernel after the other what a recorded step replays."""
-        train, device = self.config.train, self.network.device
-        if step == warmup_steps(train):
-            self.optimiser.reset()
-        self.optimiser.set_rate(learning_rate(train, step))
-        self.feed.provide(step)
-        tape = Tape(device, precision=self.network.precision)
-        patches, targets = self.feed.batch(tape, self.network, self.optimiser.step)
-        take_step(
-            self.network,
-            self.optimiser,
-            tape,
-            patches,
-            targets,
-            constrained=step >= warmup_steps(train),
-            drop=train.dropout,
-            seed=train.seed,
-            side_stream=side_stream,
-        )
-
-    def state(self):
-        velocity = {f"velocity.{name}": array for name, array in self.optimiser.state().items()}
-        total, step = (self.network.device.asnumpy(a) for a in (self.optimiser.total, self.optimiser.step))
-        return {**self.network.state(), **velocity, "total": total, "step": step}
 
 
 @pytest.mark.parametrize("device", KERNEL_DEVICES)
@@ -87,7 +27,7 @@ class Run:
 )
 def test_a_replayed_step_has_the_bits_of_the_eager_one(device, precision, side_stream, monkeypatch):
     monkeypatch.setattr(gzkern.training.steps, "record", partial(record, side_stream=side_stream))
-    eager, recorded = (Run(device, f"train.precision={precision}") for _ in range(2))
+    eager, recorded = (ExampleSteps(device, f"train.precision={precision}") for _ in range(2))
     steps = CapturedSteps(recorded.network, recorded.optimiser, recorded.config.train, recorded.feed)
     for step in range(6):
         eager.take_eagerly(step, side_stream)
@@ -103,7 +43,7 @@ def test_a_replayed_step_has_the_bits_of_the_eager_one(device, precision, side_s
 @pytest.mark.parametrize("side_stream", [False, True])
 def test_a_step_reads_nothing_that_it_did_not_write(side_stream):
     """The arena holds NaN before every replay; a launch that came too late, or memory shared too early, would show."""
-    plain, poisoned = (Run("emulated") for _ in range(2))
+    plain, poisoned = (ExampleSteps("emulated") for _ in range(2))
     programs = [
         Program(record(r.network, r.optimiser, r.config.train, r.feed, True, side_stream)) for r in (plain, poisoned)
     ]
@@ -122,7 +62,7 @@ def test_a_step_reads_nothing_that_it_did_not_write(side_stream):
 @pytest.mark.gxx
 def test_what_goes_aside_may_come_at_any_time_after_its_place():
     """As early as it may, in the order of the list, and as late: what shares memory with it too soon would show."""
-    early, late = (Run("emulated") for _ in range(2))
+    early, late = (ExampleSteps("emulated") for _ in range(2))
     programs = [
         Program(record(r.network, r.optimiser, r.config.train, r.feed, True, side_stream=True)) for r in (early, late)
     ]
@@ -144,7 +84,7 @@ def test_what_goes_aside_may_come_at_any_time_after_its_place():
 
 @pytest.mark.parametrize("device", KERNEL_DEVICES)
 def test_a_step_that_is_not_finite_changes_nothing_from_then_on(device):
-    run = Run(device)
+    run = ExampleSteps(device)
     before, bias = run.network.state(), run.network.parameters["dense3.bias"]
     run.network.device.write(bias, np.full(bias.shape, np.nan, np.float32))
     steps = CapturedSteps(run.network, run.optimiser, run.config.train, run.feed)
@@ -159,7 +99,7 @@ def test_a_step_that_is_not_finite_changes_nothing_from_then_on(device):
 
 @pytest.mark.gxx
 def test_the_launch_list_names_its_operations():
-    run = Run("emulated")
+    run = ExampleSteps("emulated")
     recorder = record(run.network, run.optimiser, run.config.train, run.feed, constrained=True)
     names = list(dict.fromkeys(launch.operation for launch in recorder.launches))
     assert names[:3] == ["batch", "warp", "conv1"]

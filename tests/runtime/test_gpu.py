@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from gzkern.errors import GzkernError, InputError, OutOfMemory
+from gzkern.runtime import cuda_backend, nvrtc
 from gzkern.runtime import gpu as device
-from gzkern.runtime import nvrtc
 
 
 class CUDARuntimeError(RuntimeError):
@@ -354,7 +354,7 @@ def test_description(cupy):
 def gpu(cupy, monkeypatch):
     """Its second GPU, with what was loaded and launched."""
     monkeypatch.setattr(nvrtc, "image", lambda code, architecture: (code.name, architecture))
-    return device.Cuda(1)
+    return cuda_backend.CudaBackend(1)
 
 
 def test_a_launch(cupy, gpu):
@@ -424,15 +424,15 @@ def test_what_does_not_fit_names_its_size_and_the_memory(cupy, gpu, monkeypatch,
 @pytest.mark.nvrtc
 def test_compile_all_says_the_seconds_of_each_file(tmp_path, monkeypatch):
     monkeypatch.setenv("GZKERN_CACHE", str(tmp_path))
-    monkeypatch.setattr(device, "_capability", lambda number: 80)
+    monkeypatch.setattr(device, "capability", lambda number: 80)
     units = [("relu", ()), ("maxout", ())]
-    assert list(device.Cuda(0).compile_all(units)) == units
+    assert list(cuda_backend.CudaBackend(0).compile_all(units)) == units
     assert len(list((tmp_path / "cuda").glob("*-sm_80-*"))) == 2
 
 
 @pytest.mark.gpu
 def test_a_real_gpu():
-    gpu = device.backend()
+    gpu = cuda_backend.backend()
     x = gpu.asarray(np.array([-1, 2, np.nan], np.float32))
     y = gpu.empty((3,))
     gpu.get_function("relu", "relu_forward")((1,), (32,), (x, y, np.uint32(3)))
@@ -448,8 +448,8 @@ def test_a_real_gpu():
 @pytest.mark.gpu
 @pytest.mark.parametrize("shape", [(7, 13, 11), (1, 5000), (3,), (), (40, 30), (0, 9)])
 def test_large_arrays_are_copied_by_pieces(shape, monkeypatch):
-    from gzkern.runtime import gpu as device
+    from gzkern.runtime import cuda_backend
 
-    monkeypatch.setattr(device, "_PIECE", 1000)
+    monkeypatch.setattr(cuda_backend, "_PIECE", 1000)
     array = np.asarray(np.random.default_rng(0).random(shape, np.float32))
-    np.testing.assert_array_equal(device.backend().asnumpy(device.backend().asarray(array)), array)
+    np.testing.assert_array_equal(cuda_backend.backend().asnumpy(cuda_backend.backend().asarray(array)), array)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gzkern.errors import InputError
-from gzkern.runtime import gpu as device
+from gzkern.runtime import cuda_backend
 from gzkern.runtime.arrays import backend_of, require_size
 from gzkern.runtime.kernel import Geometry, Kernel, ceil_div, choose, elementwise
 
@@ -88,5 +88,5 @@ def test_numpy_arrays_are_of_the_emulated_device():
 
 
 def test_cupy_arrays_are_of_their_gpu():
-    assert backend_of("relu", x=CupyArray(0)) is device.backend()
-    assert backend_of("relu", x=CupyArray(1), y=CupyArray(1)) is device.backend(1) is not device.backend()
+    assert backend_of("relu", x=CupyArray(0)) is cuda_backend.backend()
+    assert backend_of("relu", x=CupyArray(1), y=CupyArray(1)) is cuda_backend.backend(1) is not cuda_backend.backend()

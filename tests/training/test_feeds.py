@@ -125,7 +125,7 @@ def test_every_step_finds_its_batch(first, stop, slots, blocks):
 def test_every_step_finds_its_batch_on_a_gpu(blocks):
     """By launches that read the ring while its other half is copied from page-locked memory."""
     from gzkern.cuda.gather_batch import take
-    from gzkern.runtime.gpu import backend
+    from gzkern.runtime.cuda_backend import backend
 
     gpu, steps = backend(), 40
     feed = Numbers(gpu, 3, blocks, {"number": ((4096,), np.float32)}, steps)

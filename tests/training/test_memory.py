@@ -54,12 +54,12 @@ def test_the_published_step_stays_below_a_gigabyte():
 @pytest.mark.gxx
 @pytest.mark.parametrize("precision", ["fp32", "tf32"])
 def test_the_forecast_is_what_a_step_then_takes(precision):
-    from test_capture import Run
+    from example_steps import ExampleSteps
 
     from gzkern.runtime.capture import Program
     from gzkern.training.steps import record
 
-    run = Run("emulated", f"train.precision={precision}")
+    run = ExampleSteps("emulated", f"train.precision={precision}")
     program = Program(record(run.network, run.optimiser, run.config.train, run.feed, True))
     forecast = step_memory(run.config, LIMITS)
     assert [(p.first, p.last, p.offset, p.block.nbytes) for p in program.places] == [

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from fake_cupy import queues, streams
 
-from gzkern.cuda.gather_batch import take
-from gzkern.runtime import gpu as device
+from gzkern.cuda.gather_batch import gather
+from gzkern.runtime import cuda_backend
 from gzkern.training.feeds import StagedFeed
 
 POLICIES = ("late", "early", *(f"random:{seed}" for seed in range(8)))
@@ -34,7 +34,7 @@ def a_policy_for_this_test_alone():
 def trained(policy, blocks=2, mutate=lambda staging_buffer: None):
     """Say whether every step found its batch, and memory that was given back stayed its new owner's."""
     queues.set_policy(policy)
-    backend = device.backend()
+    backend = cuda_backend.backend()
     garbage = backend.asarray(np.full((2 * SLOTS, *SHAPE), -1, np.float32))
     del garbage  # the ring gets its memory
     feed = Numbers(backend, SLOTS, blocks, {"number": (SHAPE, np.float32)}, STEPS)
@@ -42,7 +42,7 @@ def trained(policy, blocks=2, mutate=lambda staging_buffer: None):
     taken = []
     for step in range(STEPS):
         feed.provide(step)
-        taken.append(take(feed.staging_buffer.arrays["number"], backend.asarray(np.array([step]))))
+        taken.append(gather(feed.staging_buffer.arrays["number"], backend.asarray(np.array([step]))))
     numbers = [backend.asnumpy(each) for each in taken]
     return all((number == step).all() for step, number in enumerate(numbers))
 
@@ -50,7 +50,7 @@ def trained(policy, blocks=2, mutate=lambda staging_buffer: None):
 def closed_early(policy, mutate=lambda staging_buffer: None):
     """Say whether memory of a ring that was closed with a copy under way is its next owner's."""
     queues.set_policy(policy)
-    backend = device.backend()
+    backend = cuda_backend.backend()
     feed = Numbers(backend, SLOTS, 2, {"number": (SHAPE, np.float32)}, STEPS)
     mutate(feed.staging_buffer)
     feed.provide(0)
