@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import AbstractContextManager
 from functools import cache
-from typing import Any
-
-import numpy as np
 
 from .core.processes import cores
 from .errors import InputError
@@ -31,6 +27,7 @@ class Device:
         operations: the table of what it computes, as ``device.operations.conv2d.forward``.
         precisions: of the matrix products.
         synchronous: a result is there when its call returns, so that reading it costs no wait.
+        asarray, asnumpy, write, external, range, describe: those of the backend, see :class:`ArrayBackend`.
     """
 
     def __init__(self, name: str, backend: ArrayBackend, operations: Operations, precisions: tuple[str, ...]):
@@ -39,30 +36,12 @@ class Device:
         self.operations = operations
         self.precisions = precisions
         self.synchronous = name != "cuda"
-
-    def asarray(self, array: np.ndarray) -> Any:
-        """A NumPy array as one of this device's."""
-        return self.backend.asarray(array)
-
-    def write(self, array: Any, values: np.ndarray) -> None:
-        """Write values into an array of this device."""
-        self.backend.write(array, values)
-
-    def asnumpy(self, array: Any) -> np.ndarray:
-        """One of this device's arrays as a NumPy array."""
-        return self.backend.asnumpy(array)
-
-    def external(self, array: Any, name: str) -> Any:
-        """Register an array that a captured step does not own; the array itself where nothing is captured."""
-        return self.backend.external(array, name)
-
-    def range(self, name: str) -> AbstractContextManager[None]:
-        """Give the launches within this name in a captured step and in a profile."""
-        return self.backend.range(name)
-
-    def describe(self) -> dict[str, Any]:
-        """Facts that its bits depend on beside processor and Python packages: a GPU's name, compilers."""
-        return self.backend.describe()
+        self.asarray = backend.asarray
+        self.asnumpy = backend.asnumpy
+        self.write = backend.write
+        self.external = backend.external
+        self.range = backend.range
+        self.describe = backend.describe
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r})"

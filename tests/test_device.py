@@ -7,6 +7,8 @@ from gzkern.device import kernel_device, require_precision, select, set_threads
 from gzkern.errors import InputError
 from gzkern.runtime import cuda_backend
 from gzkern.runtime import gpu as cuda
+from gzkern.runtime.backend import Limits
+from gzkern.runtime.capture import ShapeOnlyBackend
 
 
 def test_choice_by_argument_then_environment_then_auto(monkeypatch):
@@ -31,7 +33,7 @@ def test_a_device_that_is_not_there_says_so(monkeypatch):
 def test_auto_is_a_gpu_where_one_answers_and_says_which_once(reason, name, monkeypatch, capsys):
     monkeypatch.setattr(cuda, "missing", lambda: reason)
     monkeypatch.setattr(cuda, "notes", list)
-    monkeypatch.setattr(cuda_backend, "backend", lambda: None)
+    monkeypatch.setattr(cuda_backend, "backend", lambda: ShapeOnlyBackend(Limits(90, 132, 1)))
     for function in (device._auto, device._device):
         function.cache_clear()
     assert select("auto").name == select("auto").name == name

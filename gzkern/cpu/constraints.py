@@ -18,7 +18,7 @@ EPSILON = 1e-12
 def forward(z: np.ndarray, tree: DecisionTree) -> tuple[np.ndarray, np.ndarray]:
     """Raw answers z (A, B) to probabilities p (A, B), and the conditional q that the backward pass needs."""
     arguments.host_arrays("constraints", z=z)
-    arguments.constraints_forward(z, len(tree))
+    arguments.constraints_forward(z, len(tree.columns))
     rectified = np.where(z < 0, z.dtype.type(0), z)
     sums = np.add.reduceat(rectified, tree.starts[:-1], axis=0) + z.dtype.type(EPSILON)
     conditional = rectified / sums[tree.question_of]
@@ -36,7 +36,7 @@ def backward(
     """dz (A, B) from the gradient of p; 0 where z ≤ 0, and through every factor of the tree."""
     arrays = {"z": z, "p": p, "conditional": conditional}
     arguments.host_arrays("constraints", gradient=gradient, **arrays)
-    arguments.constraints_backward(len(tree), gradient, **arrays)
+    arguments.constraints_backward(len(tree.columns), gradient, **arrays)
     upward = gradient.copy()  # of p; children add to their parent's answer before it is used
     dq = np.empty_like(gradient)
     for index in tree.order[::-1]:

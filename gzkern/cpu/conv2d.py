@@ -112,8 +112,8 @@ def forward_oracle(
         for s in range(S):
             y = y + np.tensordot(weight[:, r, s].T, x[:, r : r + P, s : s + Q], axes=1)
     if activate:
-        y = relu.forward(y)
-    return maxpool2d.forward(y) if pool else (y, None)
+        y = relu.rectify(y)
+    return maxpool2d.pooled(y) if pool else (y, None)
 
 
 def backward_oracle(
@@ -130,9 +130,9 @@ def backward_oracle(
     (_, H, W, _), (_, R, S, _) = x.shape, weight.shape
     P, Q = conv_extent(H, R), conv_extent(W, S)
     if code is not None:
-        dz = maxpool2d.backward(gradient, code, P, Q)
+        dz = maxpool2d.scatter(gradient, code, P, Q)
     else:
-        dz = relu.backward(gradient, y) if activate else gradient
+        dz = relu.gate(gradient, y) if activate else gradient
     dweight = np.empty(weight.shape, x.dtype)
     dx = np.zeros(x.shape, x.dtype) if data else None
     for r in range(R):

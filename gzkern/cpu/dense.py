@@ -72,7 +72,7 @@ def forward(
         z = np.ascontiguousarray((rows + bias).T)
     if activation == "linear":
         return z, None
-    y, code = maxout.forward(z) if activation == "maxout" else (relu.forward(z), None)
+    y, code = maxout.larger(z) if activation == "maxout" else (relu.rectify(z), None)
     if drop is not None:
         multiplier = dropout.multiplier(y, drop)
         y *= multiplier
@@ -110,9 +110,9 @@ def backward(
     dz = gradient if drop is None else gradient * drop.scale
     if activation == "maxout":
         assert code is not None
-        dz = maxout.backward(dz, code)
+        dz = maxout.scatter(dz, code)
     elif activation == "relu":
-        dz = relu.backward(dz, y)
+        dz = relu.gate(dz, y)
     if x.dtype != np.float32:
         return weight @ dz if data else None, x @ dz.T, dz.sum(axis=1)
     from .jit import dense as jit

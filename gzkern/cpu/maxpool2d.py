@@ -16,6 +16,11 @@ def forward(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Pool (C, H, W, N) of any dtype to y (C, ⌈H/2⌉, ⌈W/2⌉, N) and its uint8 code; NaN passes, with code 0."""
     arguments.host_arrays("maxpool2d", x=x)
     arguments.maxpool2d_forward(x)
+    return pooled(x)
+
+
+def pooled(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """:func:`forward` of an array that was checked."""
     windows = _windows(x)
     y = windows.max(axis=0)
     bits = np.array([1, 2, 4, 8], np.uint8).reshape(4, 1, 1, 1, 1)
@@ -26,6 +31,11 @@ def backward(gradient: np.ndarray, code: np.ndarray, H: int, W: int) -> np.ndarr
     """The gradient (C, ⌈H/2⌉, ⌈W/2⌉, N) at the positions of its code, as (C, H, W, N)."""
     arguments.host_arrays("maxpool2d", {"code": np.uint8}, gradient=gradient, code=code)
     arguments.maxpool2d_backward(gradient, code, H, W)
+    return scatter(gradient, code, H, W)
+
+
+def scatter(gradient: np.ndarray, code: np.ndarray, H: int, W: int) -> np.ndarray:
+    """:func:`backward` of arrays that were checked."""
     C, P, Q, N = gradient.shape
     dx = np.zeros((C, 2 * P, 2 * Q, N), gradient.dtype)
     for corner in range(4):

@@ -27,7 +27,7 @@ _BLOCK = 64  # images; small, so that a few thousand are spread over many multip
 def forward(z: Any, tree: DecisionTree) -> tuple[Any, Any]:
     """Raw answers z (A, B) to probabilities p (A, B), and the conditional q that the backward pass needs."""
     backend = backend_of("constraints", z=z)
-    arguments.constraints_forward(z, len(tree))
+    arguments.constraints_forward(z, len(tree.columns))
     B = z.shape[1]
     p, conditional = backend.empty(z.shape), backend.empty(z.shape)
     sizes = np.uint32(len(tree.questions)), np.uint32(B)
@@ -39,7 +39,7 @@ def backward(gradient: Any, z: Any, p: Any, conditional: Any, tree: DecisionTree
     """dz (A, B) from the gradient of p; 0 where z ≤ 0, and through every factor of the tree."""
     arrays = {"gradient": gradient, "z": z, "p": p, "conditional": conditional}
     backend = backend_of("constraints", **arrays)
-    arguments.constraints_backward(len(tree), **arrays)
+    arguments.constraints_backward(len(tree.columns), **arrays)
     A, B = gradient.shape
     dz = backend.empty(gradient.shape)
     sizes = np.uint32(A), np.uint32(len(tree.questions)), np.uint32(B)

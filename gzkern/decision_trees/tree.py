@@ -37,7 +37,7 @@ class Question:
         """Column after the last answer."""
         return self.start + len(self.answers)
 
-    @property
+    @cached_property
     def columns(self) -> slice:
         """The columns of the answers in a (…, answers) array."""
         return slice(self.start, self.stop)

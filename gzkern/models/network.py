@@ -55,7 +55,7 @@ class Network:
             else None
         )
         merged = (model.view_dense or self.view_features) * VIEWS
-        self.dense = _dense_layers(model, merged, len(tree))
+        self.dense = _dense_layers(model, merged, len(tree.columns))
         self.parameters: dict[str, Any] = {}  # arrays of the device
         self.version = 0  # of the parameters' values, as initialise and load_state set them
 
@@ -179,7 +179,7 @@ class Network:
         The loss has shape (); gradients are in run-time order, and those of dense weights perhaps factors.
         """
         self.require_crops(crops)
-        arguments.shape("loss", "targets", targets, (len(crops), len(self.tree)))
+        arguments.shape("loss", "targets", targets, (len(crops), len(self.tree.columns)))
         tape = Tape(self.device, precision=self.precision)
         variables = {name: Variable(array, True) for name, array in self.parameters.items()}
         answers = self.answers(tape, self.patches(tape, self._pixels(crops)), variables, **how)

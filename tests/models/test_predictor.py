@@ -11,6 +11,8 @@ from gzkern.errors import InputError
 from gzkern.models.network import build_network, empty_network
 from gzkern.models.predictor import Predictor
 from gzkern.prediction.arrays import predict_images
+from gzkern.runtime.capture import ShapeOnlyBackend
+from gzkern.runtime.emulator.backend import LIMITS
 
 WIDE = ("model.filters=[8, 8, 8, 8]", "model.units=[16, 12]")
 DEVICES = ["cpu", pytest.param("emulated", marks=pytest.mark.gxx), pytest.param("cuda", marks=pytest.mark.gpu)]
@@ -96,7 +98,7 @@ def test_the_cpu_warps_no_images_and_devices_check_what_they_are_given():
     images = np.zeros((2, 230, 230, 3), np.uint8)
     with pytest.raises(InputError, match="device 'cpu' runs no kernels: it warps no images"):
         Predictor(build_network(small_config(), "cpu")).predict_images(images, matrices)
-    predictor = Predictor(empty_network(small_config(), KernelDevice("emulated", object())))
+    predictor = Predictor(empty_network(small_config(), KernelDevice("emulated", ShapeOnlyBackend(LIMITS))))
     with pytest.raises(InputError, match="no parameters yet"):
         predictor.predict_images(images, matrices)
     with pytest.raises(InputError, match="matrices"):

@@ -17,6 +17,8 @@ from gzkern.errors import InputError, OutOfMemory
 from gzkern.models.network import build_network, empty_network
 from gzkern.models.predictor import Predictor
 from gzkern.prediction.arrays import predict_images
+from gzkern.runtime.capture import ShapeOnlyBackend
+from gzkern.runtime.emulator.backend import LIMITS
 
 KERNEL_DEVICES = [
     pytest.param("emulated", marks=pytest.mark.gxx),
@@ -193,7 +195,10 @@ def test_a_batch_that_does_not_fit_says_which_would(demo_pack, tmp_path, monkeyp
 
 
 def test_bfloat16_says_which_layer_does_not_fit():
+    device = KernelDevice("emulated", ShapeOnlyBackend(LIMITS))
     with pytest.raises(InputError, match="layer conv1 has 4 outputs, expected a multiple of 8"):
-        empty_network(small_config(), KernelDevice("emulated", object()), "bf16")
+        empty_network(small_config(), device, "bf16")
     with pytest.raises(InputError, match=r"layer dense2 has 12 outputs, .*two a maxout unit"):
-        empty_network(small_config(*WIDE[:1], "model.units=[16, 6]"), KernelDevice("emulated", object()), "bf16")
+        empty_network(
+            small_config(*WIDE[:1], "model.units=[16, 6]"), KernelDevice("emulated", ShapeOnlyBackend(LIMITS)), "bf16"
+        )
