@@ -7,7 +7,7 @@
 // Versions   naive        an element a thread
 //            vectorised   16-byte loads and stores; a slot is a multiple of 16 bytes
 
-#include "include/ring.cuh"
+#include "include/staging.cuh"
 
 template <typename Element>
 __device__ __forceinline__ void gather(const Element* staged, const long long* step, Element* batch, unsigned slots,

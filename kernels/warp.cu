@@ -13,13 +13,13 @@
 //            patches (3, S, S, 16·B), float32 or, rounded to even, bfloat16. What a batch needs stands in rings of slots:
 //            indices (slots, B) int64, matrices (slots, B, 2, 2, 3) float64, shifts (slots, B, 3) float32; step (1,)
 //            int64 says which, that at step mod slots.
-// Trusted    0 <= index < n, which who fills the ring must see to. No matrix leads out of its image.
+// Trusted    0 <= index < n, which the host checks before it fills the staging buffer. No matrix leads out of its image.
 // Threads    crops: one a value. patches: a block of 256 takes 32 pixels of one crop of 16 images; grid (pixels, images,
 //            crops).
 // NaN        in a shift passes; in a matrix it is position 0.
 // Versions   one each: crops and viewpoints one after the other are the naive form of patches.
 
-#include "include/ring.cuh"
+#include "include/staging.cuh"
 #include "include/views.cuh"
 
 // A position on an axis: between `pixel` and the next, whose weight is `weight`.

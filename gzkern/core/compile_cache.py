@@ -1,4 +1,4 @@
-"""What compilers made, kept on disk: checked when it is read, written whole, removed when long unused."""
+"""Compiled code on disk: checked when it is read, written whole, removed when long unused."""
 
 from __future__ import annotations
 

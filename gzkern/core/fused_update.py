@@ -15,7 +15,7 @@ class FusedUpdate:
         rate: a number, or a float32 array (1,) of the device, read when the step runs.
         momentum: 0 to below 1.
         first_bad: (1,) int64; nothing moves once it holds a step ≥ 0.
-        side_stream: run the update on a side stream of a recorded step, beside the rest of the backward pass; else one
+        side_stream: run the update on a side stream of a captured step, beside the rest of the backward pass; else one
             kernel computes the gradient of the layer's input and updates the weight (the fused update).
     """
 

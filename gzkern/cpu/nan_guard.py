@@ -1,4 +1,4 @@
-"""The watch for a step that went wrong, which costs no wait: the first bad step is kept where it was found."""
+"""The guard against losses that are not finite: the number of the first such step is stored on the device."""
 
 from __future__ import annotations
 

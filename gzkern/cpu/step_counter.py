@@ -1,4 +1,4 @@
-"""The end of a step: the loss is added up and the step counted where they are."""
+"""The end of a step: add the loss to a total and count the step, on the device."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The end of a step: the loss is added up and the step counted, on the device; ``kernels/step_counter.cu``."""
+"""The end of a step: add the loss to a total and count the step, on the device; ``kernels/step_counter.cu``."""
 
 from __future__ import annotations
 

@@ -224,7 +224,7 @@ class Network:
         return self._swap_merged(arrays, from_files=False)
 
     def _set(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """In place where there are parameters already: a recorded step knows them by their place."""
+        """In place where there are parameters already: a captured step reads them where they lie."""
         for name, array in arrays.items():
             if name in self.parameters:
                 self.device.write(self.parameters[name], array)

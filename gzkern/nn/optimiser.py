@@ -15,7 +15,7 @@ from ..device import Device
 class Nesterov:
     """Weights and their velocities, updated in place; ``velocity`` starts at 0.
 
-    What an update depends on lies on the device, so that a recorded step finds it there: the number of the step, the
+    What an update depends on lies on the device, so that a captured step finds it there: the number of the step, the
     rate, the sum of the losses. The loss of every step is looked at there, too: from the first one that is not finite
     nothing is updated any more, and ``bad_step`` tells its number.
 
@@ -40,7 +40,7 @@ class Nesterov:
         self._written_rate = 0.0
 
     def at(self, device: Device) -> Nesterov:
-        """This optimiser as a step on ``device`` sees it, which may be a recording of its own device."""
+        """This optimiser as a step on ``device`` sees it, which may capture the launches for its own device."""
         seen = copy.copy(self)
         seen._device = device
         seen.weights = {name: device.external(array, name) for name, array in self.weights.items()}

@@ -79,18 +79,18 @@ def number(backend: Backend, value: Any, dtype: Any) -> Any:
 
 
 def _home(array: Any) -> Any:
-    """Where an array lives: "emulated" (NumPy), "cuda:<number>" (CuPy), its recorder, or None if it is none of them."""
+    """The home of an array: "emulated" (NumPy), "cuda:<number>" (CuPy), the backend that captures, or None."""
     if isinstance(array, np.ndarray):
         return "emulated"
     if type(array).__module__.partition(".")[0] == "cupy" and hasattr(array, "device"):
         return f"cuda:{array.device.id}"
-    return getattr(array, "recorder", None)
+    return getattr(array, "capturing", None)
 
 
 def _address(array: Any) -> int:
     if isinstance(array, np.ndarray):
         return array.__array_interface__["data"][0]
-    return array.offset if hasattr(array, "recorder") else array.data.ptr
+    return array.offset if hasattr(array, "capturing") else array.data.ptr
 
 
 @cache

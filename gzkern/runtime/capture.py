@@ -1,9 +1,9 @@
-"""A step as a list of launches: recorded without running anything, its memory laid out, then replayed as a whole.
+"""A step as a list of launches: captured without running anything, its memory laid out, then replayed as a whole.
 
-A :class:`Recorder` stands in for the device while a step's Python runs: its arrays have a shape and no memory, its
-launches are written down. Which launches use an array tells when its memory may serve another, so that one block, the
-arena, holds all that a step makes. Replaying costs no Python but a call: a GPU replays a CUDA graph. What changes from
-step to step, kernels read from arrays that outlive the step: :meth:`CapturingBackend.external`.
+A :class:`CapturingBackend` stands in for the backend while a step's Python runs: its arrays have a shape and no memory,
+and it captures each launch. The launches that use an array tell when its memory may serve another, so that one block,
+the arena, holds all arrays of a step. A replay costs one call of Python: a GPU replays a CUDA graph. Kernels read
+numbers that change from step to step from arrays that outlive the step: :meth:`CapturingBackend.external`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PAGE = 256
 
 
 class Block:
-    """Memory of one array and its views: ``array`` where it lies outside the arena."""
+    """Memory of one array and its views; ``array`` is that memory where it lies outside the arena."""
 
     def __init__(self, nbytes: int, name: str, array: Any = None):
         self.nbytes = nbytes
@@ -36,12 +36,12 @@ class Block:
 
 
 class Buffer:
-    """An array of a recording: all of an array but its memory. Views share a block."""
+    """An array of a captured step: a shape and a dtype without memory. Views share a block."""
 
     flags = SimpleNamespace(c_contiguous=True, writeable=True)
 
-    def __init__(self, recorder: CapturingBackend, block: Block, shape: tuple[int, ...], dtype: Any, offset: int = 0):
-        self.recorder = recorder
+    def __init__(self, capturing: CapturingBackend, block: Block, shape: tuple[int, ...], dtype: Any, offset: int = 0):
+        self.capturing = capturing
         self.block = block
         self.shape = tuple(int(extent) for extent in shape)
         self.dtype = np.dtype(dtype)
@@ -67,7 +67,7 @@ class Buffer:
         extents = shape[0] if isinstance(shape[0], tuple) else shape
         if math.prod(extents) != self.size:
             raise GzkernError(f"an array of shape {self.shape} cannot become {extents}")
-        return Buffer(self.recorder, self.block, extents, self.dtype, self.offset)
+        return Buffer(self.capturing, self.block, extents, self.dtype, self.offset)
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -76,7 +76,7 @@ class Buffer:
         inner = self.shape[1:]
         bytes_each = math.prod(inner) * self.dtype.itemsize
         return Buffer(
-            self.recorder, self.block, inner, self.dtype, self.offset + range(self.shape[0])[index] * bytes_each
+            self.capturing, self.block, inner, self.dtype, self.offset + range(self.shape[0])[index] * bytes_each
         )
 
 
@@ -222,19 +222,19 @@ class Place:
         return self.first <= other.last and other.first <= self.last
 
 
-def lay_out(launches: Sequence[Launch], kept: Sequence[Buffer] = ()) -> list[Place]:
+def lay_out(launches: Sequence[Launch], outputs: Sequence[Buffer] = ()) -> list[Place]:
     """Places in the arena for all that launches make, in the order of first use.
 
-    A block lives from the first to the last launch that uses it: to the end of the step if one of them goes aside, for
-    it is not known when that is over, or if the block is kept. The largest are placed first, each at the lowest address
-    where it meets nothing.
+    A block lives from the first to the last launch that uses it: to the end of the step if one of them is on the side
+    stream, for it is not known when that ends, or if the block is an output. The largest are placed first, each at the
+    lowest address where it meets nothing.
     """
     end = len(launches)
     uses: dict[Block, list[int]] = {}
     for index, launch in enumerate(launches):
         for block in launch.blocks():
             uses.setdefault(block, []).extend([index, end] if launch.side_stream else [index])
-    for buffer in kept:
+    for buffer in outputs:
         uses.setdefault(buffer.block, [0]).append(end)
     lives = [Place(block, min(at), max(at)) for block, at in uses.items() if block.array is None]
     placed: list[Place] = []
@@ -254,24 +254,24 @@ def arena_bytes(places: Sequence[Place]) -> int:
 
 
 class Program:
-    """A recording that can be replayed.
+    """A captured step that can be replayed.
 
     Args:
-        recorder: with all launches; it is spent.
+        capturing: has all launches; it is spent.
         outputs: buffers by name to keep; arrays of the same names are in :attr:`outputs`, valid after :meth:`play`.
 
     Raises:
         GzkernError: a kernel does not compile, or there is not memory enough for the arena.
     """
 
-    def __init__(self, recorder: CapturingBackend, outputs: dict[str, Buffer] | None = None):
-        kept = outputs or {}
-        self.launches = recorder.finish()
-        self.places = lay_out(self.launches, list(kept.values()))
-        backend = recorder.target
+    def __init__(self, capturing: CapturingBackend, outputs: dict[str, Buffer] | None = None):
+        outputs = outputs or {}
+        self.launches = capturing.finish()
+        self.places = lay_out(self.launches, list(outputs.values()))
+        backend = capturing.target
         self._offsets = {place.block: place.offset for place in self.places}
         self._arena = backend.empty((arena_bytes(self.places),), np.uint8)
-        self.outputs = {name: self._array(buffer) for name, buffer in kept.items()}
+        self.outputs = {name: self._array(buffer) for name, buffer in outputs.items()}
         self.calls = [self._bound(backend, launch) for launch in self.launches]
         """Each launch by itself, in order: for a look at its time."""
         self.play = backend.replay(self.calls, [launch.side_stream for launch in self.launches])

@@ -87,7 +87,7 @@ class CudaBackend:
             return int(cupy.cuda.runtime.memGetInfo()[0])
 
     def external(self, array: Any, name: str) -> Any:
-        """The array itself: nothing is recorded."""
+        """The array itself: nothing is captured."""
         return array
 
     def range(self, name: str) -> AbstractContextManager[None]:
@@ -142,12 +142,12 @@ class CudaBackend:
         return function
 
     def replay(self, calls: Sequence[Callable[[], None]], side_stream: Sequence[bool]) -> Callable[[], None]:
-        """What launches all of them as one CUDA graph, those that go aside on a second branch."""
+        """A function that launches all of them as one CUDA graph, those of the side stream on a second branch."""
         with self._reporting("making a CUDA graph"):
             launch = capture(calls, side_stream)
 
         def play() -> None:
-            with self._reporting("a recorded program"):
+            with self._reporting("a captured program"):
                 launch()
 
         return play

@@ -34,13 +34,13 @@ def units(limits):
     """Files and tiles that the cases launch on a GPU of these limits, in the order of the cases."""
     found = {}
     for case in all_cases():
-        recorder = CapturingBackend(ShapeOnlyBackend(limits))
-        inputs = {name: recorder.outside(np.asarray(array, order="C"), name) for name, array in case.inputs().items()}
+        capturing = CapturingBackend(ShapeOnlyBackend(limits))
+        inputs = {name: capturing.external(np.asarray(array, order="C"), name) for name, array in case.inputs().items()}
         try:
             case.call(**inputs)
         except (AttributeError, GzkernError):  # no recording of this case, or no such kernel on this GPU
             continue
-        found.update(dict.fromkeys((launch.kernel.file, launch.kernel.tile) for launch in recorder.finish()))
+        found.update(dict.fromkeys((launch.kernel.file, launch.kernel.tile) for launch in capturing.finish()))
     return list(found)
 
 

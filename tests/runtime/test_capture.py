@@ -100,28 +100,28 @@ def test_a_step_that_is_not_finite_changes_nothing_from_then_on(device):
 @pytest.mark.gxx
 def test_the_launch_list_names_its_operations():
     run = ExampleSteps("emulated")
-    recorder = record(run.network, run.optimiser, run.config.train, run.feed, constrained=True)
-    names = list(dict.fromkeys(launch.operation for launch in recorder.launches))
+    capturing = record(run.network, run.optimiser, run.config.train, run.feed, constrained=True)
+    names = list(dict.fromkeys(launch.operation for launch in capturing.launches))
     assert names[:3] == ["batch", "warp", "conv1"]
     assert names[names.index("mse") :][:4] == ["mse", "mse backward", "constraints backward", "dense3 backward"]
     assert names[-2:] == ["conv1 backward", "update"]
-    assert [launch.kernel.name for launch in recorder.launches][-1] == "step_counter_advance"
-    assert not any(launch.side_stream for launch in recorder.launches)
+    assert [launch.kernel.name for launch in capturing.launches][-1] == "step_counter_advance"
+    assert not any(launch.side_stream for launch in capturing.launches)
 
 
 def test_a_recording_runs_nothing_and_checks_as_ever():
-    recorder = CapturingBackend(backend)
-    x = recorder.empty((2, 3, 5, 4))
+    capturing = CapturingBackend(backend)
+    x = capturing.empty((2, 3, 5, 4))
     pooled, code = maxpool2d.forward(x)
     assert pooled.shape == (2, 2, 3, 4)
     assert (code.dtype, code.nbytes) == (np.uint8, 48)
-    assert [launch.kernel.name for launch in recorder.launches] == ["maxpool2d_forward_vectorised"]
+    assert [launch.kernel.name for launch in capturing.launches] == ["maxpool2d_forward_vectorised"]
     with pytest.raises(InputError, match="x has shape"):
-        maxpool2d.forward(recorder.empty((2, 3, 5)))
+        maxpool2d.forward(capturing.empty((2, 3, 5)))
     with pytest.raises(InputError, match="one device, got gradient on a step that is captured, y on emulated"):
-        relu.backward(recorder.empty((4,)), np.zeros(4, np.float32))
+        relu.backward(capturing.empty((4,)), np.zeros(4, np.float32))
     with pytest.raises(GzkernError, match="has no values to read"):
-        recorder.asnumpy(pooled)
+        capturing.asnumpy(pooled)
     with pytest.raises(GzkernError, match="cannot become"):
         x.reshape(7)
 

@@ -83,7 +83,7 @@ class Emulator:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
     def external(self, array: Any, name: str) -> Any:
-        """The array itself: nothing is recorded."""
+        """The array itself: nothing is captured."""
         return array
 
     def range(self, name: str) -> AbstractContextManager[None]:
@@ -169,7 +169,7 @@ class Emulator:
     def staging_buffer(
         self, slots: int, blocks: int, arrays: Mapping[str, tuple[tuple[int, ...], Any]]
     ) -> EmulatedStagingBuffer:
-        """A ring whose copies are done when they are asked for."""
+        """Allocate a staging buffer whose copies are done when they are asked for."""
         return EmulatedStagingBuffer(slots, blocks, arrays)
 
     def compile_all(self, units: Iterable[Unit], mode: str = "fast") -> dict[Unit, float]:
