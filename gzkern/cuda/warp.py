@@ -1,7 +1,7 @@
 """Augmentation on the device: crops sampled from whole images by affine matrices; ``kernels/warp.cu``.
 
-The tables of :mod:`gzkern.augment.tables` lie on the device as staging buffers of ``slots`` batches. The step counter, which
-is there too, says which batch is meant: a captured step is replayed without a copy from the host.
+The tables of :mod:`gzkern.augment.tables` lie on the device as staging buffers of ``slots`` batches. The step counter,
+which is there too, says which batch is meant: a captured step is replayed without a copy from the host.
 """
 
 from __future__ import annotations
