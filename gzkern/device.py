@@ -57,7 +57,7 @@ class KernelDevice(Device):
     operations: KernelOperations
 
     def __init__(self, name: str, backend: Backend):
-        from .cuda.conv2d.operation import PRECISIONS
+        from .cuda.conv2d.choice import PRECISIONS
         from .cuda.operations import OPERATIONS
 
         super().__init__(name, backend, OPERATIONS, PRECISIONS)

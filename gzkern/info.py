@@ -12,7 +12,7 @@ from . import __version__
 from .config import Config
 from .core import compile_cache as cache
 from .core import environment
-from .cuda.conv2d.operation import PRECISIONS
+from .cuda.conv2d.choice import PRECISIONS
 from .errors import GzkernError, InputError
 from .models.algorithms import chosen
 from .runtime import cuda_backend, nvrtc, source

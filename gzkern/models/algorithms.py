@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from ..config import load_config
 from ..core.shapes import BACKWARD_DATA, VIEWS
-from ..cuda.conv2d import operation as conv2d
-from ..cuda.conv2d.operation import Choice
+from ..cuda.conv2d import choice as conv2d
+from ..cuda.conv2d.choice import Choice
 from ..runtime.backend import Limits, Unit
 from ..runtime.kernel import Kernel
 from .network import empty_network
@@ -30,13 +30,13 @@ class Chosen:
         version, precision, tile = self.choice.version, self.choice.precision, self.choice.tile
         if tile is None:
             return None
-        return conv2d.COMPILED[self.pass_name][version].KERNELS[precision].of(tile)
+        return conv2d.ALGORITHMS[self.pass_name][version].kernels[precision].of(tile)
 
 
 def chosen(limits: Limits, batches: Sequence[int], precisions: Sequence[str]) -> Iterator[Chosen]:
     """All that training (and, in precisions without gradients, prediction) computes, on a device of these limits."""
     for layer in empty_network(load_config("paper"), "cpu").convolutions:
-        for pass_name in conv2d.COMPILED:
+        for pass_name in conv2d.ALGORITHMS:
             if layer.C == 3 and pass_name == BACKWARD_DATA:
                 continue  # nothing asks for the gradient of the images
             for precision in (each for each in precisions if each in conv2d.precisions_of(pass_name)):

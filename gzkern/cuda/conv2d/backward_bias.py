@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from ...core.shapes import Conv2dSizes, pool_extent
+from ...runtime.backend import Backend
 from ...runtime.kernel import Geometry, ceil_div, elementwise, extents, kernel
-from .epilogue import EPILOGUES, chosen, dummy_pointer, require_gradient
+from .algorithm import version_that_fits
+from .epilogue import EPILOGUES, dummy_pointer
 
 VERSIONS = {
     "naive": kernel("conv2d/backward_bias", "naive"),
@@ -19,11 +21,10 @@ _THREADS = 128
 _MOST_IMAGES = 2**19  # of "vectorised", whose lanes add up N / 128 of them one after the other
 
 
-def backward_bias(gradient: Any, saved: Any, epilogue: str, sizes: Conv2dSizes, version: str | None = None) -> Any:
-    """dbias (K, P, Q) from the gradient of y and what its form keeps; ``version`` None: the fastest that fits."""
-    backend = require_gradient(sizes, epilogue, gradient, saved)
+def run(backend: Backend, version: str | None, sizes: Conv2dSizes, epilogue: str, gradient: Any, saved: Any) -> Any:
+    """dbias (K, P, Q); ``version`` None: the fastest that fits."""
     fits = {"naive": True, "warp": True, "vectorised": sizes.N % 4 == 0 and sizes.N <= _MOST_IMAGES}
-    version = chosen(version, fits, "vectorised takes a multiple of 4 images, at most 2^19")
+    version = version_that_fits(version, fits, "vectorised takes a multiple of 4 images, at most 2^19")
     K, P, Q, N = sizes.K, sizes.P, sizes.Q, sizes.N
     dbias = backend.empty((K, P, Q))
     pooled = version == "vectorised" and epilogue == "pool"

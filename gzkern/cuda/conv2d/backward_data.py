@@ -7,41 +7,30 @@ from typing import Any
 import numpy as np
 
 from ...core.shapes import Conv2dSizes, pool_extent
-from ...runtime.arrays import require_size
-from ...runtime.kernel import Geometry, elementwise, kernel
+from ...runtime.backend import Backend
+from ...runtime.kernel import LONGEST_CHAIN, Geometry, elementwise, kernel
 from . import tile as conv2d_tile
-from .epilogue import EPILOGUES, LONGEST_CHAIN, arguments, chosen, dummy_pointer, require_gradient
-
-VERSIONS = {
-    "naive": kernel("conv2d/backward_data", "naive"),
-    "long": kernel("conv2d/backward_data", "long"),
-    "tiled": kernel("conv2d/backward_data", "tiled"),
-    "vectorised": kernel("conv2d/backward_data", "vectorised"),
-}
-"""From slow to fast."""
+from .algorithm import Ladder, version_that_fits
+from .epilogue import EPILOGUES, dummy_pointer, extents_of
 
 
-def backward_data(
-    weight: Any, gradient: Any, saved: Any, epilogue: str, sizes: Conv2dSizes, version: str | None = None
+def _run(
+    backend: Backend, version: str, sizes: Conv2dSizes, epilogue: str, weight: Any, gradient: Any, saved: Any
 ) -> Any:
-    """dx (C, H, W, N) from weight (C, R, S, K), the gradient of y and what its form keeps."""
-    backend = require_gradient(sizes, epilogue, gradient, saved, weight=weight)
-    version = choose_version(sizes, version)
-    require_size("conv2d", "dx", sizes.x)
     dx = backend.empty(sizes.x)
     launch, stage = geometry(sizes, version)
     read = weight, gradient, dummy_pointer(saved, gradient)
-    VERSIONS[version](backend, launch, *read, dx, *arguments(sizes), EPILOGUES[epilogue], *stage)
+    LADDER.versions[version](backend, launch, *read, dx, *extents_of(sizes), EPILOGUES[epilogue], *stage)
     return dx
 
 
-def choose_version(sizes: Conv2dSizes, version: str | None = None) -> str:
+def _choose(sizes: Conv2dSizes, version: str | None) -> str:
     """The version that is asked for; None: the fastest that fits the sizes."""
     stage = conv2d_tile.stage_bytes(sizes)
     staged, short = stage <= conv2d_tile.MOST_SHARED, sizes.K * sizes.R * sizes.S <= LONGEST_CHAIN
     aligned = sizes.N % 4 == sizes.K % 4 == 0 and 4 * stage <= conv2d_tile.MOST_SHARED
     fits = {"naive": True, "long": staged, "tiled": staged and short, "vectorised": staged and short and aligned}
-    return chosen(
+    return version_that_fits(
         version,
         fits,
         f"vectorised takes multiples of 4 images and filters, tiled sums of {LONGEST_CHAIN} terms, long filters that "
@@ -57,3 +46,15 @@ def geometry(sizes: Conv2dSizes, version: str) -> tuple[Geometry, tuple[np.uint3
     filters = conv2d_tile.stage_channels(sizes, sizes.K, stages=1, multiple=multiple)
     windows = pool_extent(sizes.H), pool_extent(sizes.W)
     return conv2d_tile.tiles(sizes, windows, sizes.C, filters), (np.uint32(filters),)
+
+
+LADDER = Ladder(
+    versions={
+        "naive": kernel("conv2d/backward_data", "naive"),
+        "long": kernel("conv2d/backward_data", "long"),
+        "tiled": kernel("conv2d/backward_data", "tiled"),
+        "vectorised": kernel("conv2d/backward_data", "vectorised"),
+    },
+    choose=_choose,
+    run=_run,
+)

@@ -8,20 +8,10 @@ from itertools import product
 from typing import Any
 
 from ...core.shapes import Conv2dSizes, pool_extent
-from ...runtime.arrays import require_size
-from ...runtime.backend import Limits
-from ...runtime.kernel import Geometry, ceil_div, extents, kernel, padded
-from .epilogue import EPILOGUES, LONGEST_CHAIN, dummy_pointer, no_tile, require_gradient
-
-KERNELS = {
-    "tf32": kernel("conv2d/backward_data_mma", "tf32"),
-    "fp32x3": kernel("conv2d/backward_data_mma", "fp32x3"),
-}
-"""By precision."""
-
-NEEDS = (
-    f"8 channels, multiples of 4 images and filters, sums of {LONGEST_CHAIN} terms, and shared memory for the filters"
-)
+from ...runtime.backend import Backend, Limits
+from ...runtime.kernel import LONGEST_CHAIN, Geometry, Kernel, ceil_div, extents, kernel, padded
+from .algorithm import Algorithm
+from .epilogue import EPILOGUES, dummy_pointer
 
 _LEAST_CHANNELS = 8  # of a product
 _WARP_TILES = {"tf32": ((2, 4), (1, 4), (2, 2), (1, 2)), "fp32x3": ((1, 4), (2, 2), (1, 2))}
@@ -81,42 +71,37 @@ class Tile:
         return windows * ceil_div(sizes.N, self.images) * ceil_div(sizes.C, self.channels)
 
 
-def backward_data(
+def _run(
+    backend: Backend,
+    kernel: Kernel,
+    tile: Tile,
+    sizes: Conv2dSizes,
+    epilogue: str,
+    precision: str,
     weight: Any,
     gradient: Any,
     saved: Any,
-    epilogue: str,
-    sizes: Conv2dSizes,
-    precision: str = "tf32",
-    tile: Tile | None = None,
 ) -> Any:
-    """dx; arguments and errors as ``conv2d.backward_data``. ``tile`` None: the one for these sizes."""
-    backend = require_gradient(sizes, epilogue, gradient, saved, weight=weight)
-    tile = tile or choose_tile(sizes, epilogue, backend.limits, precision)
-    if tile is None or not _takes(sizes) or (tile.R, tile.S, tile.epilogue) != (sizes.R, sizes.S, EPILOGUES[epilogue]):
-        raise no_tile(sizes, "mma", NEEDS)
-    require_size("conv2d", "dx", sizes.x)
     dx = backend.empty(sizes.x)
     geometry = Geometry((tile.blocks(sizes),), (tile.threads,), tile.shared_bytes)
     scalars = extents(sizes.C, sizes.H, sizes.W, sizes.N, sizes.K)
-    KERNELS[precision].of(tile)(backend, geometry, weight, gradient, dummy_pointer(saved, gradient), dx, *scalars)
+    kernel(backend, geometry, weight, gradient, dummy_pointer(saved, gradient), dx, *scalars)
     return dx
 
 
-def choose_tile(sizes: Conv2dSizes, epilogue: str, limits: Limits, precision: str = "tf32") -> Tile | None:
-    """The tile of the least estimated time; None where the kernels do not take the sizes."""
-    return next(iter(tiles(sizes, epilogue, limits, precision)), None)
-
-
-def tiles(sizes: Conv2dSizes, epilogue: str, limits: Limits, precision: str = "tf32") -> list[Tile]:
+def tiles(sizes: Conv2dSizes, epilogue: str, limits: Limits, precision: str) -> list[Tile]:
     """All tiles that fit, from the least estimated time on."""
-    if not _takes(sizes):
+    if not _takes_sizes(sizes):
         return []
     fitting = [each for each in _candidates(sizes, epilogue, precision) if each.shared_bytes <= limits.shared_bytes]
     return sorted(fitting, key=lambda each: _cycles(each, sizes, limits, precision))
 
 
-def _takes(sizes: Conv2dSizes) -> bool:
+def _takes(tile: Tile, sizes: Conv2dSizes, epilogue: str, limits: Limits, precision: str) -> bool:
+    return _takes_sizes(sizes) and (tile.R, tile.S, tile.epilogue) == (sizes.R, sizes.S, EPILOGUES[epilogue])
+
+
+def _takes_sizes(sizes: Conv2dSizes) -> bool:
     short = sizes.K * sizes.R * sizes.S <= LONGEST_CHAIN
     return sizes.C >= _LEAST_CHANNELS and sizes.N % 4 == sizes.K % 4 == 0 and short
 
@@ -183,3 +168,19 @@ def _bytes(tile: Tile, sizes: Conv2dSizes) -> float:
         cells *= sum(max(0, count) for count in inside) / len(inside)
     item = 5 if pooled else 8 if tile.epilogue == EPILOGUES["relu"] else 4
     return sizes.K * (cells * tile.images * item + 4 * tile.channels * tile.R * tile.S)
+
+
+ALGORITHM = Algorithm(
+    name="mma",
+    kernels={
+        "tf32": kernel("conv2d/backward_data_mma", "tf32"),
+        "fp32x3": kernel("conv2d/backward_data_mma", "fp32x3"),
+    },
+    needs=(
+        f"8 channels, multiples of 4 images and filters, sums of {LONGEST_CHAIN} terms, and shared memory for "
+        "the filters"
+    ),
+    tiles=tiles,
+    takes=_takes,
+    run=_run,
+)

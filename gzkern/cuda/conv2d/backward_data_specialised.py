@@ -9,21 +9,14 @@ from itertools import product
 from typing import Any
 
 from ...core.shapes import Conv2dSizes
-from ...runtime.arrays import require_size
-from ...runtime.backend import Limits
-from ...runtime.kernel import MOST_BLOCKS, Geometry, ceil_div, extents, kernel, padded
-from .epilogue import EPILOGUES, LONGEST_CHAIN, dummy_pointer, no_tile, require_gradient
-
-KERNELS = {"fp32": kernel("conv2d/backward_data_specialised")}
-"""By precision."""
+from ...runtime.backend import Backend, Limits
+from ...runtime.kernel import LONGEST_CHAIN, MOST_BLOCKS, Geometry, Kernel, ceil_div, extents, kernel, padded
+from .algorithm import Algorithm
+from .epilogue import EPILOGUES, dummy_pointer
 
 _WARPS = {128: 16, 168: 12, 248: 8}  # by registers of a thread: warps of a multiprocessor
 _OTHER_REGISTERS = 48  # than those of sums and weights
 _MOST_COLUMNS = 16  # of a filter: a row of it is unrolled
-NEEDS = (
-    f"multiples of 4 images, sums of {LONGEST_CHAIN} terms, filters of at most {_MOST_COLUMNS} columns, and images of "
-    "which registers hold a row"
-)
 
 _MOST_STATIC = 8 * 1024  # bytes of the table of cells
 _RESERVED = 1024  # bytes of shared memory that the system takes of a block
@@ -109,37 +102,29 @@ class Tile:
         return images * channels, ceil_div(sizes.H, self.rows)
 
 
-def backward_data(
+def _run(
+    backend: Backend,
+    kernel: Kernel,
+    tile: Tile,
+    sizes: Conv2dSizes,
+    epilogue: str,
+    precision: str,
     weight: Any,
     gradient: Any,
     saved: Any,
-    epilogue: str,
-    sizes: Conv2dSizes,
-    precision: str = "fp32",
-    tile: Tile | None = None,
 ) -> Any:
-    """dx; arguments and errors as ``conv2d.backward_data``. ``tile`` None: the one for these sizes."""
-    backend = require_gradient(sizes, epilogue, gradient, saved, weight=weight)
-    tile = tile or choose_tile(sizes, epilogue, backend.limits)
-    if tile is None or not _takes(tile, sizes, epilogue):
-        raise no_tile(sizes, "specialised", NEEDS)
-    require_size("conv2d", "dx", sizes.x)
     dx = backend.empty(sizes.x)
     geometry = Geometry(tile.grid(sizes), (tile.threads,), tile.shared)
     arguments = extents(sizes.C, sizes.H, sizes.N, sizes.K)
-    KERNELS[precision].of(tile)(backend, geometry, weight, gradient, dummy_pointer(saved, gradient), dx, *arguments)
+    kernel(backend, geometry, weight, gradient, dummy_pointer(saved, gradient), dx, *arguments)
     return dx
 
 
-def choose_tile(sizes: Conv2dSizes, epilogue: str, limits: Limits, precision: str = "fp32") -> Tile | None:
-    """The tile of the least estimated time; None where the kernels do not take the sizes."""
-    return next(iter(tiles(sizes, epilogue, limits, precision)), None)
-
-
-def tiles(sizes: Conv2dSizes, epilogue: str, limits: Limits, precision: str = "fp32") -> list[Tile]:
+def tiles(sizes: Conv2dSizes, epilogue: str, limits: Limits, precision: str) -> list[Tile]:
     """All tiles that fit, from the least estimated time on."""
-    del precision  # there is one
-    fitting = (each for each in _candidates(sizes, epilogue, limits) if _takes(each, sizes, epilogue))
+    fitting = (
+        each for each in _candidates(sizes, epilogue, limits) if _takes(each, sizes, epilogue, limits, precision)
+    )
     return sorted(fitting, key=lambda each: _cycles(each, sizes, limits))
 
 
@@ -172,7 +157,7 @@ def _candidates(sizes: Conv2dSizes, epilogue: str, limits: Limits) -> Iterator[T
             yield replace(one, blocks=blocks)
 
 
-def _takes(tile: Tile, sizes: Conv2dSizes, epilogue: str) -> bool:
+def _takes(tile: Tile, sizes: Conv2dSizes, epilogue: str, limits: Limits, precision: str) -> bool:
     if (tile.R, tile.S, tile.epilogue, tile.W) != (
         sizes.R,
         sizes.S,
@@ -238,3 +223,16 @@ def _block_cycles(tile: Tile, sizes: Conv2dSizes, h0: int) -> float:
 def _item_bytes(epilogue: int) -> int:
     """Of the gradient and what is kept beside it."""
     return {0: 4, 1: 8, 2: 5}[epilogue]
+
+
+ALGORITHM = Algorithm(
+    name="specialised",
+    kernels={"fp32": kernel("conv2d/backward_data_specialised")},
+    needs=(
+        f"multiples of 4 images, sums of {LONGEST_CHAIN} terms, filters of at most {_MOST_COLUMNS} columns, "
+        "and images of which registers hold a row"
+    ),
+    tiles=tiles,
+    takes=_takes,
+    run=_run,
+)

@@ -7,16 +7,11 @@ from typing import Any
 import numpy as np
 
 from ...core.shapes import Conv2dSizes
-from ...runtime.arrays import backend_of, require_size
-from ...runtime.kernel import Geometry, ceil_div, elementwise, kernel
-from .epilogue import EPILOGUES, LONGEST_CHAIN, arguments, chosen, dummy_pointer, require_gradient
-
-VERSIONS = {
-    "naive": kernel("conv2d/backward_weights", "naive"),
-    "tiled": kernel("conv2d/backward_weights", "tiled"),
-    "vectorised": kernel("conv2d/backward_weights", "vectorised"),
-}
-"""From slow to fast."""
+from ...runtime.arrays import require_size
+from ...runtime.backend import Backend
+from ...runtime.kernel import LONGEST_CHAIN, Geometry, ceil_div, elementwise, kernel
+from .algorithm import Ladder, version_that_fits
+from .epilogue import EPILOGUES, dummy_pointer, extents_of
 
 SUM = kernel("conv2d/backward_weights", "sum")
 
@@ -24,39 +19,33 @@ _ROWS, _FILTERS, _IMAGES, _THREADS = 128, 32, 32, 128  # of a block
 _BLOCKS = 512  # keep any GPU busy
 
 
-def backward_weights(
-    x: Any, gradient: Any, saved: Any, epilogue: str, sizes: Conv2dSizes, version: str | None = None
-) -> Any:
-    """dweight (C, R, S, K) from x (C, H, W, N), the gradient of y and what its form keeps."""
-    backend = require_gradient(sizes, epilogue, gradient, saved, x=x)
-    version = choose_version(sizes, version)
+def _run(backend: Backend, version: str, sizes: Conv2dSizes, epilogue: str, x: Any, gradient: Any, saved: Any) -> Any:
     count, steps = parts(sizes)
     shape = (count, *sizes.weight)
     require_size("conv2d", "the partial sums of dweight", shape)
     partial = backend.empty(shape)
     read = x, gradient, dummy_pointer(saved, gradient)
-    VERSIONS[version](
-        backend, geometry(sizes, version), *read, partial, *arguments(sizes), EPILOGUES[epilogue], np.uint32(steps)
+    LADDER.versions[version](
+        backend, geometry(sizes, version), *read, partial, *extents_of(sizes), EPILOGUES[epilogue], np.uint32(steps)
     )
-    return sum_parts(partial)
+    return sum_parts(backend, partial)
 
 
-def sum_parts(partial: Any) -> Any:
+def sum_parts(backend: Backend, partial: Any) -> Any:
     """The sum over the first axis, in order."""
     shape = partial.shape[1:]
     if partial.shape[0] == 1:
         return partial.reshape(shape)
-    backend = backend_of("conv2d", partial=partial)
     dweight = backend.empty(shape)
     size = dweight.size
     SUM(backend, elementwise(size), partial, dweight, np.uint32(partial.shape[0]), np.uint32(size))
     return dweight
 
 
-def choose_version(sizes: Conv2dSizes, version: str | None = None) -> str:
+def _choose(sizes: Conv2dSizes, version: str | None) -> str:
     """The version that is asked for; None: the fastest that fits the sizes."""
     fits = {"naive": True, "tiled": True, "vectorised": sizes.N % 4 == 0}
-    return chosen(version, fits, "vectorised takes a multiple of 4 images")
+    return version_that_fits(version, fits, "vectorised takes a multiple of 4 images")
 
 
 def parts(sizes: Conv2dSizes) -> tuple[int, int]:
@@ -78,3 +67,14 @@ def geometry(sizes: Conv2dSizes, version: str) -> Geometry:
 
 def _weight_blocks(sizes: Conv2dSizes) -> int:
     return ceil_div(sizes.C * sizes.R * sizes.S, _ROWS) * ceil_div(sizes.K, _FILTERS)
+
+
+LADDER = Ladder(
+    versions={
+        "naive": kernel("conv2d/backward_weights", "naive"),
+        "tiled": kernel("conv2d/backward_weights", "tiled"),
+        "vectorised": kernel("conv2d/backward_weights", "vectorised"),
+    },
+    choose=_choose,
+    run=_run,
+)

@@ -9,18 +9,11 @@ from typing import Any
 
 from ...core.shapes import Conv2dSizes
 from ...runtime.arrays import require_size
-from ...runtime.backend import Limits
-from ...runtime.kernel import Geometry, ceil_div, extents, kernel, padded
+from ...runtime.backend import Backend, Limits
+from ...runtime.kernel import LONGEST_CHAIN, Geometry, Kernel, ceil_div, extents, kernel, padded
+from .algorithm import Algorithm
 from .backward_weights import sum_parts
-from .epilogue import EPILOGUES, LONGEST_CHAIN, dummy_pointer, no_tile, require_gradient
-
-KERNELS = {
-    "tf32": kernel("conv2d/backward_weights_mma", "tf32"),
-    "fp32x3": kernel("conv2d/backward_weights_mma", "fp32x3"),
-}
-"""By precision."""
-
-NEEDS = "multiples of 4 images, and rows of x that fit in shared memory"
+from .epilogue import EPILOGUES, dummy_pointer
 
 _FEW_CHANNELS = 8
 """Fewer than these do not fill the rows of a product: tap columns do."""
@@ -136,20 +129,17 @@ class Tile:
         return self.sums + operands + self.row_tiles + 24
 
 
-def backward_weights(
+def _run(
+    backend: Backend,
+    kernel: Kernel,
+    tile: Tile,
+    sizes: Conv2dSizes,
+    epilogue: str,
+    precision: str,
     x: Any,
     gradient: Any,
     saved: Any,
-    epilogue: str,
-    sizes: Conv2dSizes,
-    precision: str = "tf32",
-    tile: Tile | None = None,
 ) -> Any:
-    """dweight; arguments and errors as ``conv2d.backward_weights``. ``tile`` None: the one for these sizes."""
-    backend = require_gradient(sizes, epilogue, gradient, saved, x=x)
-    tile = tile or choose_tile(sizes, epilogue, backend.limits, precision)
-    if tile is None or not _takes(sizes) or tile.layer != (sizes.R, sizes.S, sizes.Q, int(EPILOGUES[epilogue])):
-        raise no_tile(sizes, "mma", NEEDS)
     stages = _stages(tile, sizes, backend.limits, precision)
     parts = ceil_div(tile.stages(sizes), stages)
     shape = (parts, *sizes.weight)
@@ -157,18 +147,13 @@ def backward_weights(
     partial = backend.empty(shape)
     geometry = Geometry((tile.blocks(sizes) * parts,), (32 * tile.warps,), tile.shared_bytes)
     scalars = extents(sizes.C, sizes.H, sizes.N, sizes.K, stages)
-    KERNELS[precision].of(tile)(backend, geometry, x, gradient, dummy_pointer(saved, gradient), partial, *scalars)
-    return sum_parts(partial)
+    kernel(backend, geometry, x, gradient, dummy_pointer(saved, gradient), partial, *scalars)
+    return sum_parts(backend, partial)
 
 
-def choose_tile(sizes: Conv2dSizes, epilogue: str, limits: Limits, precision: str = "tf32") -> Tile | None:
-    """The tile of the least estimated time; None where the kernels do not take the sizes."""
-    return next(iter(tiles(sizes, epilogue, limits, precision)), None)
-
-
-def tiles(sizes: Conv2dSizes, epilogue: str, limits: Limits, precision: str = "tf32") -> list[Tile]:
+def tiles(sizes: Conv2dSizes, epilogue: str, limits: Limits, precision: str) -> list[Tile]:
     """All tiles that fit, from the least estimated time on."""
-    if not _takes(sizes):
+    if not _takes_sizes(sizes):
         return []
     fitting = (each for each in _candidates(sizes, epilogue, precision) if each.shared_bytes <= limits.shared_bytes)
 
@@ -178,7 +163,11 @@ def tiles(sizes: Conv2dSizes, epilogue: str, limits: Limits, precision: str = "t
     return sorted(fitting, key=cycles)
 
 
-def _takes(sizes: Conv2dSizes) -> bool:
+def _takes(tile: Tile, sizes: Conv2dSizes, epilogue: str, limits: Limits, precision: str) -> bool:
+    return _takes_sizes(sizes) and tile.layer == (sizes.R, sizes.S, sizes.Q, int(EPILOGUES[epilogue]))
+
+
+def _takes_sizes(sizes: Conv2dSizes) -> bool:
     return sizes.N % 4 == 0 and min(sizes.C, sizes.K) > 0
 
 
@@ -238,3 +227,16 @@ def _cycles(tile: Tile, sizes: Conv2dSizes, limits: Limits, precision: str, stag
     parts = ceil_div(tile.stages(sizes), stages) * sizes.C * sizes.R * sizes.S * sizes.K
     waves = ceil_div(blocks, limits.multiprocessors)
     return waves * (first + stages * stage + again + last) + 8 * parts / 20 / limits.multiprocessors
+
+
+ALGORITHM = Algorithm(
+    name="mma",
+    kernels={
+        "tf32": kernel("conv2d/backward_weights_mma", "tf32"),
+        "fp32x3": kernel("conv2d/backward_weights_mma", "fp32x3"),
+    },
+    needs="multiples of 4 images, and rows of x that fit in shared memory",
+    tiles=tiles,
+    takes=_takes,
+    run=_run,
+)

@@ -8,15 +8,11 @@ from typing import Any
 
 from ...core.shapes import Conv2dSizes
 from ...runtime.arrays import require_size
-from ...runtime.backend import Limits
-from ...runtime.kernel import Geometry, ceil_div, extents, kernel
+from ...runtime.backend import Backend, Limits
+from ...runtime.kernel import LONGEST_CHAIN, Geometry, Kernel, ceil_div, extents, kernel
+from .algorithm import Algorithm
 from .backward_weights import sum_parts
-from .epilogue import EPILOGUES, LONGEST_CHAIN, dummy_pointer, no_tile, require_gradient
-
-KERNELS = {"fp32": kernel("conv2d/backward_weights_specialised")}
-"""By precision."""
-
-NEEDS = "multiples of 4 images, and filters whose rows fit in registers"
+from .epilogue import EPILOGUES, dummy_pointer
 
 _FILTERS, _FILTER_LANES = 8, 4  # filters of a thread, threads side by side
 _BLOCK_FILTERS = _FILTERS * _FILTER_LANES
@@ -103,20 +99,17 @@ class Tile:
         return ceil_div(items, min(counts, key=time) * self.groups)
 
 
-def backward_weights(
+def _run(
+    backend: Backend,
+    kernel: Kernel,
+    tile: Tile,
+    sizes: Conv2dSizes,
+    epilogue: str,
+    precision: str,
     x: Any,
     gradient: Any,
     saved: Any,
-    epilogue: str,
-    sizes: Conv2dSizes,
-    precision: str = "fp32",
-    tile: Tile | None = None,
 ) -> Any:
-    """dweight; arguments and errors as ``conv2d.backward_weights``. ``tile`` None: the one for these sizes."""
-    backend = require_gradient(sizes, epilogue, gradient, saved, x=x)
-    tile = tile or choose_tile(sizes, epilogue, backend.limits)
-    if tile is None or not _takes(sizes) or not tile.fits(sizes, epilogue):
-        raise no_tile(sizes, "specialised", NEEDS)
     stages = tile.stages(sizes, backend.limits)
     parts = ceil_div(tile.items(sizes), stages * tile.groups)
     shape = (parts, *sizes.weight)
@@ -124,19 +117,13 @@ def backward_weights(
     partial = backend.empty(shape)
     geometry = Geometry((tile.blocks(sizes) * parts,), (tile.threads,), tile.shared(stages))
     arguments = extents(sizes.C, sizes.H, sizes.W, sizes.N, sizes.K, stages)
-    KERNELS[precision].of(tile)(backend, geometry, x, gradient, dummy_pointer(saved, gradient), partial, *arguments)
-    return sum_parts(partial)
+    kernel(backend, geometry, x, gradient, dummy_pointer(saved, gradient), partial, *arguments)
+    return sum_parts(backend, partial)
 
 
-def choose_tile(sizes: Conv2dSizes, epilogue: str, limits: Limits, precision: str = "fp32") -> Tile | None:
-    """The tile of the least estimated time; None where the kernels do not take the sizes."""
-    return next(iter(tiles(sizes, epilogue, limits, precision)), None)
-
-
-def tiles(sizes: Conv2dSizes, epilogue: str, limits: Limits, precision: str = "fp32") -> list[Tile]:
+def tiles(sizes: Conv2dSizes, epilogue: str, limits: Limits, precision: str) -> list[Tile]:
     """All tiles that fit, from the least estimated time on."""
-    del precision  # there is one
-    if not _takes(sizes):
+    if not _takes_sizes(sizes):
         return []
     fitting = (
         each for each in _candidates(sizes, epilogue) if each.shared(each.stages(sizes, limits)) <= limits.shared_bytes
@@ -144,7 +131,11 @@ def tiles(sizes: Conv2dSizes, epilogue: str, limits: Limits, precision: str = "f
     return sorted(fitting, key=lambda each: _cycles(each, sizes, limits))
 
 
-def _takes(sizes: Conv2dSizes) -> bool:
+def _takes(tile: Tile, sizes: Conv2dSizes, epilogue: str, limits: Limits, precision: str) -> bool:
+    return _takes_sizes(sizes) and tile.fits(sizes, epilogue)
+
+
+def _takes_sizes(sizes: Conv2dSizes) -> bool:
     return sizes.N % 4 == 0 and min(sizes.C, sizes.K, sizes.N) > 0
 
 
@@ -186,3 +177,13 @@ def _cycles(tile: Tile, sizes: Conv2dSizes, limits: Limits) -> float:
 
 def _name(epilogue: int) -> str:
     return next(name for name, number in EPILOGUES.items() if number == epilogue)
+
+
+ALGORITHM = Algorithm(
+    name="specialised",
+    kernels={"fp32": kernel("conv2d/backward_weights_specialised")},
+    needs="multiples of 4 images, and filters whose rows fit in registers",
+    tiles=tiles,
+    takes=_takes,
+    run=_run,
+)

@@ -8,18 +8,11 @@ from typing import Any
 
 from ...core.shapes import Conv2dSizes, pool_extent
 from ...runtime.arrays import require_size
-from ...runtime.backend import Limits
-from ...runtime.kernel import Geometry, ceil_div, extents, kernel, padded
+from ...runtime.backend import Backend, Limits
+from ...runtime.kernel import LONGEST_CHAIN, Geometry, Kernel, ceil_div, extents, kernel, padded
+from .algorithm import Algorithm
 from .backward_weights import sum_parts
-from .epilogue import EPILOGUES, LONGEST_CHAIN, dummy_pointer, no_tile, require_gradient
-
-KERNELS = {"tf32": kernel("conv2d/backward_weights_wgmma")}
-"""By precision."""
-
-NEEDS = (
-    "compute capability 9.0, multiples of 8 images, 16 channels and 64 filters, filters whose sums fit in registers, "
-    "and rows that fit in shared memory"
-)
+from .epilogue import EPILOGUES, dummy_pointer
 
 _POOL = int(EPILOGUES["pool"])
 _RELU = int(EPILOGUES["relu"])
@@ -82,48 +75,38 @@ class Tile:
         return sizes.C // self.block_channels, sizes.K // self.block_filters, parts
 
 
-def choose_tile(sizes: Conv2dSizes, epilogue: str, limits: Limits, precision: str = "tf32") -> Tile | None:
-    """The tile of the least estimated time; None where the kernel does not take the sizes, or not on this device."""
-    return next(iter(tiles(sizes, epilogue, limits, precision)), None)
-
-
-def tiles(sizes: Conv2dSizes, epilogue: str, limits: Limits, precision: str = "tf32") -> list[Tile]:
+def tiles(sizes: Conv2dSizes, epilogue: str, limits: Limits, precision: str) -> list[Tile]:
     """All tiles that fit, from the least estimated time on."""
-    del precision  # there is one
     candidates = (
         Tile(sizes.R, sizes.S, sizes.W, int(EPILOGUES[epilogue]), filters, width, channels, splits, stages)
         for filters, width, channels, splits, stages in product((2, 1), (32, 16), (2, 1), (2, 1), (3, 2, 1))
     )
-    return sorted((tile for tile in candidates if _takes(tile, sizes, epilogue, limits)), key=_cost)
+    return sorted((tile for tile in candidates if _takes(tile, sizes, epilogue, limits, precision)), key=_cost)
 
 
-def backward_weights(
+def _run(
+    backend: Backend,
+    kernel: Kernel,
+    tile: Tile,
+    sizes: Conv2dSizes,
+    epilogue: str,
+    precision: str,
     x: Any,
     gradient: Any,
     saved: Any,
-    epilogue: str,
-    sizes: Conv2dSizes,
-    precision: str = "tf32",
-    tile: Tile | None = None,
 ) -> Any:
-    """dweight; arguments and errors as ``conv2d.backward_weights``. ``tile`` None: the one for these sizes."""
-    backend = require_gradient(sizes, epilogue, gradient, saved, x=x)
-    tile = tile or choose_tile(sizes, epilogue, backend.limits, precision)
-    if tile is None or not _takes(tile, sizes, epilogue, backend.limits):
-        raise no_tile(sizes, "wgmma", NEEDS)
     parts, steps = split(sizes, tile, backend.limits)
     shape = (parts * tile.splits, *sizes.weight)
     require_size("conv2d", "the partial sums of dweight", shape)
     partial = backend.empty(shape)
     geometry = Geometry(tile.grid(sizes, parts), (tile.threads,), tile.stages * tile.stage_bytes)
     scalars = extents(sizes.C, sizes.H, sizes.N, sizes.K, steps, LONGEST_CHAIN // _step_terms(tile))
-    KERNELS[precision].of(tile)(backend, geometry, x, gradient, dummy_pointer(saved, gradient), partial, *scalars)
-    return sum_parts(partial)
+    kernel(backend, geometry, x, gradient, dummy_pointer(saved, gradient), partial, *scalars)
+    return sum_parts(backend, partial)
 
 
-def pays(sizes: Conv2dSizes, epilogue: str, tile: Tile, limits: Limits) -> bool:
+def _pays(tile: Tile, sizes: Conv2dSizes, epilogue: str, limits: Limits, precision: str) -> bool:
     """Whether the products of a part take long beside writing and adding up its sums."""
-    del epilogue  # of which the tile is
     return split(sizes, tile, limits)[1] >= _LEAST_STEPS
 
 
@@ -135,7 +118,7 @@ def split(sizes: Conv2dSizes, tile: Tile, limits: Limits) -> tuple[int, int]:
     return ceil_div(steps, each), each
 
 
-def _takes(tile: Tile, sizes: Conv2dSizes, epilogue: str, limits: Limits) -> bool:
+def _takes(tile: Tile, sizes: Conv2dSizes, epilogue: str, limits: Limits, precision: str) -> bool:
     sums = tile.R * tile.S * tile.channels // 2
     return (
         limits.capability == 90
@@ -159,3 +142,17 @@ def _cost(tile: Tile) -> float:
     copies = tile.stage_bytes / _LEVEL2
     cycles = max(tile.step_products, copies) if tile.stages > 1 else tile.step_products + copies
     return cycles / tile.step_products
+
+
+ALGORITHM = Algorithm(
+    name="wgmma",
+    kernels={"tf32": kernel("conv2d/backward_weights_wgmma")},
+    needs=(
+        "compute capability 9.0, multiples of 8 images, 16 channels and 64 filters, filters whose sums fit in "
+        "registers, and rows that fit in shared memory"
+    ),
+    tiles=tiles,
+    takes=_takes,
+    run=_run,
+    pays=_pays,
+)

@@ -7,40 +7,31 @@ from typing import Any
 import numpy as np
 
 from ...core.shapes import Conv2dSizes, pool_extent
-from ...runtime.arrays import require_size
-from ...runtime.kernel import Geometry, elementwise, kernel
+from ...runtime.backend import Backend
+from ...runtime.kernel import LONGEST_CHAIN, Geometry, elementwise, kernel
 from . import tile as conv2d_tile
-from .epilogue import EPILOGUES, LONGEST_CHAIN, arguments, chosen, require_inputs
-
-VERSIONS = {
-    "naive": kernel("conv2d/forward", "naive"),
-    "long": kernel("conv2d/forward", "long"),
-    "tiled": kernel("conv2d/forward", "tiled"),
-    "vectorised": kernel("conv2d/forward", "vectorised"),
-}
-"""From slow to fast."""
+from .algorithm import Ladder, version_that_fits
+from .epilogue import EPILOGUES, extents_of
 
 
-def convolve(x: Any, weight: Any, bias: Any, epilogue: str, version: str | None = None) -> tuple[Any, Any]:
-    """y and its code, None unless the form is "pool"; by one version, None takes the fastest that fits the sizes."""
-    backend, sizes = require_inputs(x, weight, bias, epilogue)
-    version = choose_version(sizes, version)
+def _run(
+    backend: Backend, version: str, sizes: Conv2dSizes, epilogue: str, x: Any, weight: Any, bias: Any
+) -> tuple[Any, Any]:
     shape = sizes.y(epilogue)
-    require_size("conv2d", "y", shape)
     y = backend.empty(shape)
     code = backend.empty(shape if epilogue == "pool" else (0,), np.uint8)
     launch, stage = geometry(sizes, version)
-    VERSIONS[version](backend, launch, x, weight, bias, y, code, *arguments(sizes), EPILOGUES[epilogue], *stage)
+    LADDER.versions[version](backend, launch, x, weight, bias, y, code, *extents_of(sizes), EPILOGUES[epilogue], *stage)
     return y, code if epilogue == "pool" else None
 
 
-def choose_version(sizes: Conv2dSizes, version: str | None = None) -> str:
+def _choose(sizes: Conv2dSizes, version: str | None) -> str:
     """The version that is asked for; None: the fastest that fits the sizes."""
     staged = 2 * conv2d_tile.stage_bytes(sizes) <= conv2d_tile.MOST_SHARED
     short = sizes.C * sizes.R * sizes.S <= LONGEST_CHAIN
     aligned = sizes.N % 4 == sizes.K % 4 == 0
     fits = {"naive": True, "long": staged, "tiled": staged and short, "vectorised": staged and short and aligned}
-    return chosen(
+    return version_that_fits(
         version,
         fits,
         f"vectorised takes multiples of 4 images and filters, tiled sums of {LONGEST_CHAIN} terms, long filters that "
@@ -55,3 +46,15 @@ def geometry(sizes: Conv2dSizes, version: str) -> tuple[Geometry, tuple[np.uint3
         return elementwise(sizes.K * windows[0] * windows[1] * sizes.N), ()
     channels = conv2d_tile.stage_channels(sizes, sizes.C, stages=2)
     return conv2d_tile.tiles(sizes, windows, sizes.K, 2 * channels), (np.uint32(channels),)
+
+
+LADDER = Ladder(
+    versions={
+        "naive": kernel("conv2d/forward", "naive"),
+        "long": kernel("conv2d/forward", "long"),
+        "tiled": kernel("conv2d/forward", "tiled"),
+        "vectorised": kernel("conv2d/forward", "vectorised"),
+    },
+    choose=_choose,
+    run=_run,
+)

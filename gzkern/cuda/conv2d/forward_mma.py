@@ -13,18 +13,10 @@ from typing import Any
 import numpy as np
 
 from ...core.shapes import Conv2dSizes, pool_extent
-from ...runtime.arrays import require_size
-from ...runtime.backend import Limits
-from ...runtime.kernel import Geometry, ceil_div, extents, kernel, padded
-from .epilogue import EPILOGUES, LONGEST_CHAIN, no_tile, require_inputs
-
-KERNELS = {
-    "tf32": kernel("conv2d/forward_mma", "tf32"),
-    "fp32x3": kernel("conv2d/forward_mma", "fp32x3"),
-    "bf16": kernel("conv2d/forward_mma", "bf16"),
-}
-
-NEEDS = f"multiples of 4 (bf16: 8) images and filters, sums of {LONGEST_CHAIN} terms, filters that fit in shared memory"
+from ...runtime.backend import Backend, Limits
+from ...runtime.kernel import LONGEST_CHAIN, Geometry, Kernel, ceil_div, extents, kernel, padded
+from .algorithm import Algorithm
+from .epilogue import EPILOGUES
 
 _FEW_CHANNELS = 8
 """Fewer than these do not fill a product: its terms run over the taps of all channels."""
@@ -98,35 +90,24 @@ class Tile:
         return max(2 * item * depth * self.parts * (channel + weights), sums)
 
 
-def convolve(
-    x: Any, weight: Any, bias: Any, epilogue: str, precision: str = "tf32", tile: Tile | None = None
+def _run(
+    backend: Backend,
+    kernel: Kernel,
+    tile: Tile,
+    sizes: Conv2dSizes,
+    epilogue: str,
+    precision: str,
+    x: Any,
+    weight: Any,
+    bias: Any,
 ) -> tuple[Any, Any]:
-    """y and its code, which is None unless the form is "pool", and by bf16, which is for prediction alone.
-
-    Args:
-        x: (C, H, W, N); by bf16 uint16, the bits of bfloat16, and so are ``weight`` and y.
-        weight: (C, R, S, K).
-        bias: (K, P, Q), float32.
-        epilogue: "plain", "relu" or "pool".
-        precision: "tf32", "fp32x3" or "bf16".
-        tile: of the kernel; None: the one for these sizes.
-
-    Raises:
-        InputError: arrays that do not fit each other, or sizes that no tile takes.
-    """
-    dtype = np.uint16 if precision == "bf16" else np.float32
-    backend, sizes = require_inputs(x, weight, bias, epilogue, dtype)
-    here = tile or choose_tile(sizes, epilogue, backend.limits, precision)
-    if here is None or not _takes(sizes, precision) or not here.fits(sizes):
-        raise no_tile(sizes, "mma", NEEDS)
     shape = sizes.y(epilogue)
-    require_size("conv2d", "y", shape)
-    y = backend.empty(shape, dtype)
+    y = backend.empty(shape, np.uint16 if precision == "bf16" else np.float32)
     code = backend.empty(shape, np.uint8) if epilogue == "pool" and precision != "bf16" else None
     outputs = (y,) if precision == "bf16" else (y, backend.empty((0,), np.uint8) if code is None else code)
-    KERNELS[precision].of(here)(
+    kernel(
         backend,
-        Geometry((here.blocks(sizes),), (here.threads,), here.shared(precision)),
+        Geometry((tile.blocks(sizes),), (tile.threads,), tile.shared(precision)),
         x,
         weight,
         bias,
@@ -137,21 +118,20 @@ def convolve(
     return y, code
 
 
-def choose_tile(sizes: Conv2dSizes, epilogue: str, limits: Limits, precision: str = "tf32") -> Tile | None:
-    """The tile of the least estimated time; None where the kernels do not take the sizes."""
-    return next(iter(tiles(sizes, epilogue, limits, precision)), None)
-
-
-def tiles(sizes: Conv2dSizes, epilogue: str, limits: Limits, precision: str = "tf32") -> list[Tile]:
+def tiles(sizes: Conv2dSizes, epilogue: str, limits: Limits, precision: str) -> list[Tile]:
     """All tiles that fit, from the least estimated time on."""
     del epilogue  # which the kernels are told
-    if not _takes(sizes, precision):
+    if not _takes_sizes(sizes, precision):
         return []
     fitting = [each for each in _candidates(sizes, precision) if each.shared(precision) <= limits.shared_bytes]
     return sorted(fitting, key=lambda each: _cycles(each, sizes, limits, precision))
 
 
-def _takes(sizes: Conv2dSizes, precision: str) -> bool:
+def _takes(tile: Tile, sizes: Conv2dSizes, epilogue: str, limits: Limits, precision: str) -> bool:
+    return _takes_sizes(sizes, precision) and tile.fits(sizes)
+
+
+def _takes_sizes(sizes: Conv2dSizes, precision: str) -> bool:
     multiple = 16 // _format(precision)[0]
     return sizes.N % multiple == sizes.K % multiple == 0 and sizes.C * sizes.R * sizes.S <= LONGEST_CHAIN
 
@@ -207,3 +187,19 @@ def _cycles(tile: Tile, sizes: Conv2dSizes, limits: Limits, precision: str) -> f
 def _format(precision: str) -> tuple[int, int]:
     """Bytes of an element, terms of a product."""
     return (2, 16) if precision == "bf16" else (4, 8)
+
+
+ALGORITHM = Algorithm(
+    name="mma",
+    kernels={
+        "tf32": kernel("conv2d/forward_mma", "tf32"),
+        "fp32x3": kernel("conv2d/forward_mma", "fp32x3"),
+        "bf16": kernel("conv2d/forward_mma", "bf16"),
+    },
+    needs=(
+        f"multiples of 4 (bf16: 8) images and filters, sums of {LONGEST_CHAIN} terms, filters that fit in shared memory"
+    ),
+    tiles=tiles,
+    takes=_takes,
+    run=_run,
+)

@@ -11,23 +11,16 @@ from typing import Any
 import numpy as np
 
 from ...core.shapes import Conv2dSizes
-from ...runtime.arrays import require_size
-from ...runtime.backend import Limits
-from ...runtime.kernel import MOST_BLOCKS, Geometry, ceil_div, extents, kernel
-from .epilogue import EPILOGUES, LONGEST_CHAIN, no_tile, require_inputs
-
-KERNELS = {"fp32": kernel("conv2d/forward_specialised")}
-"""By precision."""
+from ...runtime.backend import Backend, Limits
+from ...runtime.kernel import LONGEST_CHAIN, MOST_BLOCKS, Geometry, Kernel, ceil_div, extents, kernel
+from .algorithm import Algorithm
+from .epilogue import EPILOGUES
 
 WINDOWS = {"plain": ((8, 1, 3), (4, 2, 2)), "relu": ((8, 1, 3), (4, 2, 2)), "pool": ((8, 2, 2), (4, 2, 2))}
 """By form, what a thread may compute for 4 images: filters, rows and columns of positions."""
 
 _WARPS = {64: 16, 96: 12, 128: 8}  # by sums a thread: warps of a multiprocessor whose registers hold them
 _MOST_COLUMNS = 16  # of a filter: a row of it is unrolled
-NEEDS = (
-    f"multiples of 4 images and filters, sums of {LONGEST_CHAIN} terms and filters of at most {_MOST_COLUMNS} columns "
-    "that fit in shared memory"
-)
 
 _BYTES_A_CYCLE = 24  # from level-2 cache to a multiprocessor
 _RESERVED = 1024  # bytes of shared memory that the system takes of a block
@@ -92,33 +85,31 @@ class Tile:
         return filters * across, down, ceil_div(sizes.N, self.block_images)
 
 
-def convolve(
-    x: Any, weight: Any, bias: Any, epilogue: str, precision: str = "fp32", tile: Tile | None = None
+def _run(
+    backend: Backend,
+    kernel: Kernel,
+    tile: Tile,
+    sizes: Conv2dSizes,
+    epilogue: str,
+    precision: str,
+    x: Any,
+    weight: Any,
+    bias: Any,
 ) -> tuple[Any, Any]:
-    """y and its code; arguments and errors as ``conv2d.convolve``. ``tile`` None: the one for these sizes."""
-    backend, sizes = require_inputs(x, weight, bias, epilogue)
-    tile = tile or choose_tile(sizes, epilogue, backend.limits)
-    if tile is None or not _takes(tile, sizes, epilogue):
-        raise no_tile(sizes, "specialised", NEEDS)
     shape = sizes.y(epilogue)
-    require_size("conv2d", "y", shape)
     y = backend.empty(shape)
     code = backend.empty(shape if epilogue == "pool" else (0,), np.uint8)
     geometry = Geometry(tile.grid(sizes), (tile.threads,), tile.shared)
     arguments = extents(sizes.C, sizes.H, sizes.W, sizes.N, sizes.K)
-    KERNELS[precision].of(tile)(backend, geometry, x, weight, bias, y, code, *arguments)
+    kernel(backend, geometry, x, weight, bias, y, code, *arguments)
     return y, code if epilogue == "pool" else None
 
 
-def choose_tile(sizes: Conv2dSizes, epilogue: str, limits: Limits, precision: str = "fp32") -> Tile | None:
-    """The tile of the least estimated time; None where the kernels do not take the sizes."""
-    return next(iter(tiles(sizes, epilogue, limits, precision)), None)
-
-
-def tiles(sizes: Conv2dSizes, epilogue: str, limits: Limits, precision: str = "fp32") -> list[Tile]:
+def tiles(sizes: Conv2dSizes, epilogue: str, limits: Limits, precision: str) -> list[Tile]:
     """All tiles that fit, from the least estimated time on."""
-    del precision  # there is one
-    fitting = (each for each in _candidates(sizes, epilogue, limits) if _takes(each, sizes, epilogue))
+    fitting = (
+        each for each in _candidates(sizes, epilogue, limits) if _takes(each, sizes, epilogue, limits, precision)
+    )
     return sorted(fitting, key=lambda each: _cycles(each, sizes, limits))
 
 
@@ -137,7 +128,7 @@ def _candidates(sizes: Conv2dSizes, epilogue: str, limits: Limits) -> Iterator[T
                 yield replace(one, blocks=blocks)
 
 
-def _takes(tile: Tile, sizes: Conv2dSizes, epilogue: str) -> bool:
+def _takes(tile: Tile, sizes: Conv2dSizes, epilogue: str, limits: Limits, precision: str) -> bool:
     if (tile.R, tile.S, tile.epilogue) != (sizes.R, sizes.S, EPILOGUES[epilogue]) or sizes.S > _MOST_COLUMNS:
         return False
     _, down, images = tile.grid(sizes)
@@ -168,3 +159,16 @@ def _cycles(tile: Tile, sizes: Conv2dSizes, limits: Limits) -> float:
         return instructions * (blocks * tile.threads / 128 + 0.2) + (2000 + 100 * stages) / blocks if blocks else 0
 
     return waves * wave(tile.blocks) + wave(rest) + blocks * sizes.C * tile.channel_bytes / _BYTES_A_CYCLE / 4
+
+
+ALGORITHM = Algorithm(
+    name="specialised",
+    kernels={"fp32": kernel("conv2d/forward_specialised")},
+    needs=(
+        f"multiples of 4 images and filters, sums of {LONGEST_CHAIN} terms and filters of at most "
+        f"{_MOST_COLUMNS} columns that fit in shared memory"
+    ),
+    tiles=tiles,
+    takes=_takes,
+    run=_run,
+)

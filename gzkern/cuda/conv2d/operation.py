@@ -1,80 +1,24 @@
-"""Valid convolution (stride 1) with untied biases, ReLU and 2×2 max-pool on C,H,W,N arrays; ``kernels/conv2d_*.cu``.
+"""Valid convolution (stride 1) with untied biases, ReLU and 2×2 max-pool on C,H,W,N arrays; ``kernels/conv2d/``.
 
-Arrays are float32, codes uint8. Below the two operations stands one function a pass, which chooses among the kernels by
-:func:`choose`; see ``conv2d_common`` for what ``epilogue`` and ``saved`` mean.
+Arrays are float32, codes uint8. The operation is :func:`forward` and :func:`backward`; beside them stands one function
+a pass, by a version that may be chosen: for benchmarks and tests. Arguments are checked here, and nowhere below.
 
-A pass has versions. Those of the ladder (naive to vectorised) take every filter, and compute in fp32. The others are
-compiled for the sizes of a layer, and take the round ones: "specialised" in fp32, "mma" by tensor cores (mma.sync) and
-"wgmma" by Hopper's warpgroup products in tf32 and fp32x3, three tf32 products that have float32's error. Forward,
-"mma" has bf16 too, for prediction.
+The epilogue of a convolution is "plain", "relu" or "pool"; ``saved`` is the result of the forward pass that the
+backward passes read: y by "relu", the code by "pool", None by "plain".
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cache
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
+from ...core import arguments
 from ...core.shapes import Conv2dSizes
-from ...errors import InputError
-from ...runtime.arrays import backend_of
-from ...runtime.backend import Limits
-from . import backward_data as conv2d_backward_data
-from . import backward_data_mma as conv2d_backward_data_mma
-from . import backward_data_specialised as conv2d_backward_data_specialised
-from . import backward_data_wgmma as conv2d_backward_data_wgmma
-from . import backward_weights as conv2d_backward_weights
-from . import backward_weights_mma as conv2d_backward_weights_mma
-from . import backward_weights_specialised as conv2d_backward_weights_specialised
-from . import backward_weights_wgmma as conv2d_backward_weights_wgmma
-from . import forward as conv2d_forward
-from . import forward_mma as conv2d_forward_mma
-from . import forward_specialised as conv2d_forward_specialised
-from . import forward_wgmma as conv2d_forward_wgmma
-from .backward_bias import backward_bias
-from .epilogue import no_tile, require_gradient, require_inputs, sizes_of
-
-PRECISIONS = ("fp32", "tf32", "fp32x3", "bf16")
-"""Of the products; sums are float32."""
-
-LADDERS: Mapping[str, ModuleType] = {
-    "forward": conv2d_forward,
-    "backward_data": conv2d_backward_data,
-    "backward_weights": conv2d_backward_weights,
-}
-"""By pass, the kernels that take every filter."""
-
-COMPILED: Mapping[str, Mapping[str, ModuleType]] = {
-    "forward": {
-        "specialised": conv2d_forward_specialised,
-        "mma": conv2d_forward_mma,
-        "wgmma": conv2d_forward_wgmma,
-    },
-    "backward_data": {
-        "specialised": conv2d_backward_data_specialised,
-        "mma": conv2d_backward_data_mma,
-        "wgmma": conv2d_backward_data_wgmma,
-    },
-    "backward_weights": {
-        "specialised": conv2d_backward_weights_specialised,
-        "mma": conv2d_backward_weights_mma,
-        "wgmma": conv2d_backward_weights_wgmma,
-    },
-}
-"""By pass and version, from slow to fast, the kernels that are compiled for a layer."""
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A version, the precision in which it computes, and what it is compiled for: None for those of the ladder."""
-
-    version: str
-    precision: str
-    tile: Any = None
+from ...runtime.arrays import backend_of, require_size
+from ...runtime.backend import Backend
+from . import backward_bias as bias_kernels
+from .choice import ALGORITHMS, LADDERS, Choice, choose, choose_by_tile, require_precision
 
 
 def forward(
@@ -88,7 +32,7 @@ def forward(
         bias: (K, P, Q), P = H−R+1, Q = W−S+1.
         activate: apply ReLU.
         pool: max-pool after it; needs ``activate``.
-        precision: of PRECISIONS; by "bf16" x, weight and y are uint16, the bits of bfloat16.
+        precision: one of ``choice.PRECISIONS``; by "bf16" x, weight and y are uint16, the bits of bfloat16.
 
     Returns:
         y (K, P, Q, N) and None, or pooled y (K, ⌈P/2⌉, ⌈Q/2⌉, N) and its uint8 code.
@@ -96,9 +40,7 @@ def forward(
     Raises:
         InputError: arrays that do not fit each other or the kernels.
     """
-    if pool and not activate:
-        raise InputError("conv2d: a pool without ReLU has no code byte; leave activate on, or pool apart")
-    return convolve(x, weight, bias, "pool" if pool else "relu" if activate else "plain", precision=precision)
+    return convolve(x, weight, bias, arguments.conv2d_epilogue_of(activate, pool), precision=precision)
 
 
 def backward(
@@ -120,32 +62,42 @@ def backward(
     Raises:
         InputError: arrays that do not fit each other or the kernels.
     """
-    epilogue = "pool" if code is not None else "relu" if activate else "plain"
-    saved = {"pool": code, "relu": y, "plain": None}[epilogue]
-    backend_of("conv2d", x=x, weight=weight)
-    sizes = sizes_of(x, weight)
-    require_gradient(sizes, epilogue, gradient, saved, x=x, weight=weight)
-    dweight = backward_weights(x, gradient, saved, epilogue, sizes, precision=precision)
-    dbias = backward_bias(gradient, saved, epilogue, sizes)
-    dx = backward_data(weight, gradient, saved, epilogue, sizes, precision=precision) if data else None
-    return dx, dweight, dbias
+    epilogue = arguments.conv2d_epilogue_of(activate, code is not None)
+    arrays = {"x": x, "weight": weight, "gradient": gradient, **arguments.saved(epilogue, y, code)}
+    backend = backend_of("conv2d", {"code": np.uint8}, **arrays)
+    sizes = arguments.conv2d_sizes(x, weight)
+    arguments.conv2d_backward(sizes, epilogue, **arrays)
+    saved = arrays.get("code", arrays.get("y"))
+    how = sizes, epilogue, backend.limits, precision
+    of_weights, of_data = choose("backward_weights", *how), choose("backward_data", *how) if data else None
+    dweight = _run("backward_weights", of_weights, backend, sizes, epilogue, x, gradient, saved)
+    dbias = bias_kernels.run(backend, None, sizes, epilogue, gradient, saved)
+    if of_data is None:
+        return None, dweight, dbias
+    return _run("backward_data", of_data, backend, sizes, epilogue, weight, gradient, saved), dweight, dbias
 
 
 def convolve(
-    x: Any, weight: Any, bias: Any, epilogue: str, version: str | None = None, precision: str = "fp32"
+    x: Any,
+    weight: Any,
+    bias: Any,
+    epilogue: str,
+    version: str | None = None,
+    precision: str = "fp32",
+    tile: Any = None,
 ) -> tuple[Any, Any]:
-    """:func:`forward` in one form, by one version; None takes the one that :func:`choose` finds.
+    """:func:`forward` with one epilogue, by one version; None takes the one that ``choice.choose`` finds.
 
-    By bf16, which is for prediction, x, weight and y are uint16, the bits of bfloat16, and there is no code.
+    By bf16, which is for prediction, there is no code. ``tile``: of an algorithm that ``version`` names.
     """
-    _require_precision("forward", precision)
+    require_precision("forward", precision)
     dtype = np.uint16 if precision == "bf16" else np.float32
-    backend, sizes = require_inputs(x, weight, bias, epilogue, dtype)
-    choice = choose("forward", sizes, epilogue, backend.limits, precision, version)
-    if choice.tile is None:
-        return conv2d_forward.convolve(x, weight, bias, epilogue, choice.version)
-    module = COMPILED["forward"][choice.version]
-    return module.convolve(x, weight, bias, epilogue, precision=choice.precision, tile=choice.tile)
+    backend = backend_of("conv2d", {"x": dtype, "weight": dtype}, x=x, weight=weight, bias=bias)
+    sizes = arguments.conv2d_forward(x, weight, bias)
+    arguments.conv2d_epilogue(epilogue)
+    choice = _choice("forward", sizes, epilogue, backend, precision, version, tile)
+    require_size("conv2d", "y", sizes.y(epilogue))
+    return _run("forward", choice, backend, sizes, epilogue, x, weight, bias)
 
 
 def backward_data(
@@ -156,15 +108,14 @@ def backward_data(
     sizes: Conv2dSizes,
     version: str | None = None,
     precision: str = "fp32",
+    tile: Any = None,
 ) -> Any:
-    """dx (C, H, W, N) from weight (C, R, S, K), the gradient of y and what its form keeps."""
-    _require_precision("backward_data", precision)
-    backend = require_gradient(sizes, epilogue, gradient, saved, weight=weight)
-    choice = choose("backward_data", sizes, epilogue, backend.limits, precision, version)
-    if choice.tile is None:
-        return conv2d_backward_data.backward_data(weight, gradient, saved, epilogue, sizes, choice.version)
-    module = COMPILED["backward_data"][choice.version]
-    return module.backward_data(weight, gradient, saved, epilogue, sizes, precision=choice.precision, tile=choice.tile)
+    """dx (C, H, W, N) from weight (C, R, S, K), the gradient of y and what is saved."""
+    require_precision("backward_data", precision)
+    backend = _checked(sizes, epilogue, gradient, saved, weight=weight)
+    choice = _choice("backward_data", sizes, epilogue, backend, precision, version, tile)
+    require_size("conv2d", "dx", sizes.x)
+    return _run("backward_data", choice, backend, sizes, epilogue, weight, gradient, saved)
 
 
 def backward_weights(
@@ -175,70 +126,48 @@ def backward_weights(
     sizes: Conv2dSizes,
     version: str | None = None,
     precision: str = "fp32",
+    tile: Any = None,
 ) -> Any:
-    """dweight (C, R, S, K) from x (C, H, W, N), the gradient of y and what its form keeps."""
-    _require_precision("backward_weights", precision)
-    backend = require_gradient(sizes, epilogue, gradient, saved, x=x)
-    choice = choose("backward_weights", sizes, epilogue, backend.limits, precision, version)
-    if choice.tile is None:
-        return conv2d_backward_weights.backward_weights(x, gradient, saved, epilogue, sizes, choice.version)
-    module = COMPILED["backward_weights"][choice.version]
-    return module.backward_weights(x, gradient, saved, epilogue, sizes, precision=choice.precision, tile=choice.tile)
+    """dweight (C, R, S, K) from x (C, H, W, N), the gradient of y and what is saved."""
+    require_precision("backward_weights", precision)
+    backend = _checked(sizes, epilogue, gradient, saved, x=x)
+    choice = _choice("backward_weights", sizes, epilogue, backend, precision, version, tile)
+    return _run("backward_weights", choice, backend, sizes, epilogue, x, gradient, saved)
 
 
-@cache
-def choose(
+def backward_bias(gradient: Any, saved: Any, epilogue: str, sizes: Conv2dSizes, version: str | None = None) -> Any:
+    """dbias (K, P, Q) from the gradient of y and what is saved; ``version`` None: the fastest that fits."""
+    backend = _checked(sizes, epilogue, gradient, saved)
+    return bias_kernels.run(backend, version, sizes, epilogue, gradient, saved)
+
+
+def _checked(sizes: Conv2dSizes, epilogue: str, gradient: Any, saved: Any, **inputs: Any) -> Backend:
+    """Check what a pass reads; its device."""
+    arguments.conv2d_epilogue(epilogue)
+    arrays = {**inputs, "gradient": gradient, **arguments.saved(epilogue, saved, saved)}
+    backend = backend_of("conv2d", {"code": np.uint8}, **arrays)
+    arguments.conv2d_backward(sizes, epilogue, **arrays)
+    return backend
+
+
+def _choice(
     pass_name: str,
     sizes: Conv2dSizes,
     epilogue: str,
-    limits: Limits,
-    precision: str = "fp32",
-    version: str | None = None,
+    backend: Backend,
+    precision: str,
+    version: str | None,
+    tile: Any,
 ) -> Choice:
-    """The newest version of a pass that takes the sizes, with its first tile by estimate; or the one that is asked for.
-
-    "wgmma" is passed over where its blocks would not be filled, or its sums take long to add up.
-
-    Args:
-        pass_name: "forward", "backward_data" or "backward_weights".
-        sizes: of the layer.
-        epilogue: "plain", "relu" or "pool".
-        limits: of the device.
-        precision: of PRECISIONS. What no kernel of tf32 or fp32x3 takes is computed in fp32, which is as exact.
-        version: None, or one of those.
-
-    Raises:
-        InputError: no such precision or version, or it does not take these sizes.
-    """
-    if pass_name not in COMPILED:
-        raise InputError(f"conv2d: pass is {pass_name!r}, expected {' or '.join(COMPILED)}")
-    compiled = COMPILED[pass_name]
-    _require_precision(pass_name, precision)
-    versions = [*LADDERS[pass_name].VERSIONS] if precision == "fp32" else []
-    versions += [name for name, module in compiled.items() if precision in module.KERNELS]
-    if version is not None and version not in versions:
-        raise InputError(
-            f"conv2d: version of {pass_name} in {precision} is {version!r}, expected {' or '.join(versions)}"
-        )
-    for name in reversed([name for name in versions if name in compiled and version in (None, name)]):
-        tile = compiled[name].choose_tile(sizes, epilogue, limits, precision)
-        if tile is not None and (
-            version == name or name != "wgmma" or compiled[name].pays(sizes, epilogue, tile, limits)
-        ):
-            return Choice(name, precision, tile)
-        if version == name or precision == "bf16":
-            raise no_tile(sizes, name, compiled[name].NEEDS)
-    if precision != "fp32":
-        return choose(pass_name, sizes, epilogue, limits)
-    return Choice(LADDERS[pass_name].choose_version(sizes, version), precision)
+    if tile is None:
+        return choose(pass_name, sizes, epilogue, backend.limits, precision, version)
+    assert version is not None, "a tile is one of a version"
+    return choose_by_tile(pass_name, sizes, epilogue, backend.limits, precision, version, tile)
 
 
-def precisions_of(pass_name: str) -> list[str]:
-    """Those that a pass can be asked to compute in."""
-    modules = COMPILED[pass_name].values()
-    return [each for each in PRECISIONS if each == "fp32" or any(each in module.KERNELS for module in modules)]
-
-
-def _require_precision(pass_name: str, precision: str) -> None:
-    if precision not in (offered := precisions_of(pass_name)):
-        raise InputError(f"conv2d: precision of {pass_name} is {precision!r}, expected {' or '.join(offered)}")
+def _run(pass_name: str, choice: Choice, backend: Backend, sizes: Conv2dSizes, epilogue: str, *arrays: Any) -> Any:
+    if choice.tile is None:
+        return LADDERS[pass_name].run(backend, choice.version, sizes, epilogue, *arrays)
+    algorithm = ALGORITHMS[pass_name][choice.version]
+    kernel = algorithm.kernels[choice.precision].of(choice.tile)
+    return algorithm.run(backend, kernel, choice.tile, sizes, epilogue, choice.precision, *arrays)

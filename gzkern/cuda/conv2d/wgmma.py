@@ -9,8 +9,7 @@ from typing import Any
 
 from ...runtime.arrays import require_size
 from ...runtime.backend import Backend, Limits
-from ...runtime.kernel import Geometry, Kernel, ceil_div, elementwise, extents
-from .epilogue import LONGEST_CHAIN
+from ...runtime.kernel import LONGEST_CHAIN, Geometry, Kernel, ceil_div, elementwise, extents
 
 PLANES = {"tf32": 1, "fp32x3": 2}
 """Of packed weights, by precision."""
