@@ -16,11 +16,12 @@ from collections.abc import Iterator
 from gzkern.core.shapes import BACKWARD_DATA, FORWARD
 
 from .harness.command import call
-from .harness.conv_problem import LAYERS, PASSES, ConvProblem, published, small
-from .harness.harness import new_harness, run
+from .harness.comparison import new_harness, run
 from .harness.options import add_common, batches_of, chosen, picture
+from .harness.problems.conv2d import ConvProblem
+from .harness.problems.layers import LAYERS, PASSES, published, small
+from .harness.roofline import draw
 from .harness.verify import PRECISIONS
-from .profile.roofline import draw
 
 PREDICTION = (1, 64, 960)  # images; 960 are 16 with 60 transformations each
 _BY_COST = ("conv2", "conv1", "conv3", "conv4")

@@ -9,11 +9,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 
-from .harness import op_problem
 from .harness.command import call
-from .harness.harness import new_harness, run
+from .harness.comparison import new_harness, run
 from .harness.options import add_common, batches_of, chosen
-from .harness.problem import Problem
+from .harness.problems.operations import OPERATIONS
+from .harness.problems.problem import Problem
 
 TRAINING = (256, 16)  # images
 
@@ -23,8 +23,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.ops", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    ops = chosen("op", op_problem.OPS, everything=True)
-    parser.add_argument("--op", type=ops, default=list(op_problem.OPS), help="all, or some with commas")
+    ops = chosen("op", OPERATIONS, everything=True)
+    parser.add_argument("--op", type=ops, default=list(OPERATIONS), help="all, or some with commas")
     add_common(parser, "cublas,cudnn,torch")
     options = parser.parse_args(arguments)
     here = new_harness(options.device, options.samples, options.minutes)
@@ -37,7 +37,7 @@ def problems(options: argparse.Namespace) -> Iterator[Problem]:
     sizes = options.batch or (TRAINING if options.device == "cuda" else batches_of(options))
     for op in options.op:
         for batch in sizes:
-            yield from op_problem.problems(op, batch)
+            yield from OPERATIONS[op](batch)
 
 
 if __name__ == "__main__":

@@ -23,10 +23,11 @@ from gzkern.runtime.arrays import backend_of
 
 from .conv import convolutions
 from .harness.command import call
-from .harness.conv_problem import LAYERS, PASSES, ConvProblem
-from .harness.harness import Harness, new_harness, say_absent, title, write_rows
+from .harness.comparison import Harness, new_harness, say_absent, title, write_rows
 from .harness.options import DEVICES, batches, chosen, file, minutes, positive
-from .harness.problem import Contender
+from .harness.problems.conv2d import ConvProblem
+from .harness.problems.layers import LAYERS, PASSES
+from .harness.problems.problem import Contender
 from .harness.report import print_table, spread
 from .harness.timing import interleave, ranked
 from .harness.verify import LIMITS, PRECISIONS

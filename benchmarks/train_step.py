@@ -4,11 +4,10 @@ python -m benchmarks.train_step --device cpu --baseline torch --json benchmarks/
 python -m benchmarks.train_step --device cuda --baseline torch,torch.compile --json FILE
 
 A row is one engine's training step or prediction of one batch in one precision; bf16 only predicts. Crops and targets
-lie on the device. PyTorch computes in the same precision, in all forms that its users know to be fast; where an engine
-fails, its row says why. On a GPU there are also batches that are only predicted, the floor
-(benchmarks/harness/floor.py), and
-in the file the launches of our passes. "gzkern eager" launches kernel by kernel, in NVTX ranges for a profiler; "gzkern
-side stream" updates the dense weights on a side stream, as training does not (``steps.record``).
+lie on the device. PyTorch computes in the same precision, in all variants that its users know to be fast; where an
+engine fails, its row says why. On a GPU there are also batches that are only predicted, the floor
+(benchmarks/harness/floor.py), and in the file the launches of our passes. "gzkern eager" launches kernel by kernel, in
+NVTX ranges for a profiler; "gzkern side stream" updates the dense weights on a side stream, as training does not.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from gzkern.errors import GzkernError
 from gzkern.models.network import empty_network
 
 from .harness.command import call
-from .harness.engines import LATE, PREDICT, STEP, Build, Case, torch_engine
+from .harness.engines import LATE, PREDICT, STEP, Build, Case, Engine
 from .harness.floor import floor, predict_work, step_work
 from .harness.gzkern_engine import Gzkern
 from .harness.network_check import exact_answers, gradients_verdict
@@ -47,7 +46,7 @@ SUBMISSION = 17 * 60 * 79_975
 _LAST: dict[str, Any] = {"channels_last": True}
 _GRAPH: dict[str, Any] = {"captured": True}
 _EAGER = {"torch": {}, "torch channels-last": _LAST}
-_FORMS: dict[str, dict[str, dict[str, dict[str, Any]]]] = {
+_VARIANTS: dict[str, dict[str, dict[str, dict[str, Any]]]] = {
     "torch": {
         "cpu": _EAGER,
         "cuda": {**_EAGER, "torch graph": _GRAPH, "torch channels-last graph": _LAST | _GRAPH},
@@ -56,7 +55,7 @@ _FORMS: dict[str, dict[str, dict[str, dict[str, Any]]]] = {
     "torch.compile": {"cpu": {}, "cuda": {"torch compiled": {"compiled": "reduce-overhead"}}, "emulated": {}},
     "torch.max-autotune": {"cpu": {}, "cuda": {"torch max-autotune": {"compiled": "max-autotune"}}, "emulated": {}},
 }
-"""Forms of PyTorch by baseline, device and name; both modes of torch.compile capture CUDA graphs."""
+"""Variants of PyTorch by baseline, device and name; both modes of torch.compile capture CUDA graphs."""
 
 _TRAINED = {"cpu": [16], "cuda": [16, 256], "emulated": [2]}
 _PREDICTED = [960, 16, 64, 1]  # on a GPU, most telling first; 960 are 16 images with 60 views each
@@ -138,23 +137,30 @@ def settings(precisions: Iterable[str], trained: Iterable[int], predicted: Itera
 
 
 def contenders(setting: Setting, bench: Bench) -> dict[str, tuple[Build, Case]]:
-    """Engines and their jobs by name, ours first."""
+    """Engines and their cases by name, ours first."""
     train = replace(bench.config.train, batch=setting.batch)
-    job = Case(replace(bench.config, train=train), bench.device, setting.precision, bench.threads)
-    found: dict[str, tuple[Build, Case]] = {"gzkern": (Gzkern, job)}
+    case = Case(replace(bench.config, train=train), bench.device, setting.precision, bench.threads)
+    found: dict[str, tuple[Build, Case]] = {"gzkern": (Gzkern, case)}
     if bench.device == "cuda" and setting.precision != "bf16":
-        found["gzkern eager"] = partial(Gzkern, recorded=False), job
+        found["gzkern eager"] = partial(Gzkern, recorded=False), case
         if STEP in setting.passes:
-            found["gzkern side stream"] = partial(Gzkern, side_stream=True), job
+            found["gzkern side stream"] = partial(Gzkern, side_stream=True), case
     for baseline in bench.baselines:
-        forms = _FORMS[baseline][bench.device]
-        found |= {name: (partial(torch_engine, **form), job) for name, form in forms.items()}
+        variants = _VARIANTS[baseline][bench.device]
+        found |= {name: (partial(torch_engine, **variant), case) for name, variant in variants.items()}
     if "torch" in bench.baselines:
         if bench.device == "cpu":
-            found["torch channels-last bf16"] = partial(torch_engine, **_LAST), replace(job, precision="bf16")
+            found["torch channels-last bf16"] = partial(torch_engine, **_LAST), replace(case, precision="bf16")
         elif setting.precision == "bf16":
-            found["torch bf16 weights graph"] = partial(torch_engine, bf16_weights=True, **_LAST, **_GRAPH), job
+            found["torch bf16 weights graph"] = partial(torch_engine, bf16_weights=True, **_LAST, **_GRAPH), case
     return found
+
+
+def torch_engine(case: Case, **options: Any) -> Engine:
+    """Build :class:`.baselines.torch_engine.Torch`; PyTorch is imported in the engine's own process alone."""
+    from .baselines.torch_engine import Torch
+
+    return Torch(case, **options)
 
 
 def measure(setting: Setting, bench: Bench) -> dict[tuple[str, str], Measured]:
@@ -207,7 +213,7 @@ def launches_of(setting: Setting, found: Mapping[tuple[str, str], Measured]) -> 
 
 def _bench(options: argparse.Namespace, facts: dict[str, Any]) -> Bench:
     config = load_config(options.config)
-    # The published start leaves all answers nearly equal, whatever the images are. A precision is part of a job.
+    # The published start leaves all answers nearly equal, whatever the images are. A precision is part of a case.
     started = replace(config, train=replace(config.train, init="fan_in", precision="fp32"))
     peaks = peaks_of(facts if options.device == "cuda" else {})
     published = config == load_config("paper")
@@ -289,7 +295,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--threads", type=positive, default=len(os.sched_getaffinity(0)), help="of the CPU")
     parser.add_argument("--repeats", type=positive, default=15, help="samples of an engine (default: %(default)s)")
     parser.add_argument(
-        "--baseline", type=chosen("baseline", _FORMS), default=[], help=f"of {', '.join(_FORMS)}; or none"
+        "--baseline", type=chosen("baseline", _VARIANTS), default=[], help=f"of {', '.join(_VARIANTS)}; or none"
     )
     parser.add_argument("--minutes", type=minutes, default=float("inf"), help="begin nothing new after so many")
     parser.add_argument("--json", metavar="FILE", type=file, help="write the rows")

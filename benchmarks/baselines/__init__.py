@@ -10,4 +10,4 @@ from types import ModuleType
 
 from . import cublas, cudnn, pytorch
 
-OPPONENTS: dict[str, ModuleType] = {"cudnn": cudnn, "torch": pytorch, "cublas": cublas}
+BASELINES: dict[str, ModuleType] = {"cudnn": cudnn, "torch": pytorch, "cublas": cublas}

@@ -10,8 +10,8 @@ import numpy as np
 from gzkern.core.shapes import BACKWARD_DATA, BACKWARD_WEIGHTS, FORWARD
 from gzkern.device import Device
 
-from ..harness.op_problem import OpProblem
-from ..harness.problem import Contender
+from ..harness.problems.operation import OpProblem
+from ..harness.problems.problem import Contender
 
 _AS_IT_IS, _TRANSPOSED = 0, 1  # cublasOperation_t
 _FLOAT = 0  # cudaDataType_t, CUDA_R_32F

@@ -22,9 +22,10 @@ from gzkern.core.bfloat16 import from_bfloat16, to_bfloat16
 from gzkern.core.shapes import BACKWARD_DATA, FORWARD
 from gzkern.device import Device
 
-from ..harness.conv_problem import DISTINCT, ConvProblem
-from ..harness.op_problem import OpProblem
-from ..harness.problem import Contender
+from ..harness.problems.conv2d import ConvProblem
+from ..harness.problems.data import DISTINCT
+from ..harness.problems.operation import OpProblem
+from ..harness.problems.problem import Contender
 
 Call = Callable[[], None]
 Shape = tuple[int, ...]

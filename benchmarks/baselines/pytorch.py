@@ -15,9 +15,9 @@ import numpy as np
 from gzkern.core.shapes import BACKWARD_DATA, FORWARD
 from gzkern.device import Device
 
-from ..harness.conv_problem import ConvProblem
-from ..harness.op_problem import OpProblem
-from ..harness.problem import Contender, Kept
+from ..harness.problems.conv2d import ConvProblem
+from ..harness.problems.operation import OpProblem
+from ..harness.problems.problem import Contender, Kept
 
 
 def missing(device: Device) -> str | None:

@@ -1,4 +1,4 @@
-"""PyTorch as an engine, in the forms that its users know to be fast."""
+"""PyTorch as an engine, in the variants that its users know to be fast."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Torch(Engine):
     """PyTorch with its fused SGD: float32 without TF32, TF32 everywhere, or bfloat16 by autocast.
 
     Args:
-        job: see :class:`Job`.
+        case: see :class:`Case`.
         channels_last: the memory format of what convolutions read and write.
         bf16_weights: all of the network in bfloat16, once; it only predicts.
         compiled: a mode of torch.compile.
@@ -27,7 +27,7 @@ class Torch(Engine):
 
     def __init__(
         self,
-        job: Case,
+        case: Case,
         *,
         channels_last: bool = False,
         bf16_weights: bool = False,
@@ -35,21 +35,21 @@ class Torch(Engine):
         captured: bool = False,
     ):
         super().__init__()
-        torch.set_num_threads(job.threads)
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = job.precision == "tf32"
+        torch.set_num_threads(case.threads)
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = case.precision == "tf32"
         torch.backends.cudnn.benchmark = True
-        train, dtype = job.config.train, torch.bfloat16 if bf16_weights else torch.float32
-        network = TorchNetwork(build_network(job.config, "cpu"), train.dropout).to(job.device, dtype)
+        train, dtype = case.config.train, torch.bfloat16 if bf16_weights else torch.float32
+        network = TorchNetwork(build_network(case.config, "cpu"), train.dropout).to(case.device, dtype)
         if channels_last:
             network = network.to(memory_format=torch.channels_last)
-        crops, targets = (torch.from_numpy(array).to(job.device) for array in example_batch(job.config))
+        crops, targets = (torch.from_numpy(array).to(case.device) for array in example_batch(case.config))
         self._crops, self._targets = crops.to(dtype), targets
-        cast = job.precision == "bf16" and not bf16_weights
-        self._cast = partial(torch.autocast, job.device, torch.bfloat16, enabled=cast)
+        cast = case.precision == "bf16" and not bf16_weights
+        self._cast = partial(torch.autocast, case.device, torch.bfloat16, enabled=cast)
         self._optimiser = torch.optim.SGD(network.parameters(), RATE, train.momentum, nesterov=True, fused=True)
         self._network, self._compiled, self._captured = network, compiled, captured
         self._forward = torch.compile(network, mode=compiled) if compiled else network
-        self._on_gpu = job.device == "cuda"
+        self._on_gpu = case.device == "cuda"
         self._loss: Any = None
         self._answers: Any = None
         if self._on_gpu:

@@ -44,7 +44,7 @@ class Case:
 
 
 class Engine(ABC):
-    """One way to do a job.
+    """One way to train and predict.
 
     Attributes:
         shortest: seconds that a sample lasts at least.
@@ -112,20 +112,13 @@ class Engine(ABC):
 Build = Callable[[Case], Engine]
 
 
-def torch_engine(job: Case, **form: Any) -> Engine:
-    """PyTorch in a form, see :class:`benchmarks.baselines.torch_engine.Torch`; imported in its own process alone."""
-    from ..baselines.torch_engine import Torch
-
-    return Torch(job, **form)
-
-
 class Process:
     """An engine in a process; ``ask`` calls a method there."""
 
-    def __init__(self, build: Build, job: Case):
+    def __init__(self, build: Build, case: Case):
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(build, job, theirs), daemon=True)
+        self._process = context.Process(target=_serve, args=(build, case, theirs), daemon=True)
         self._process.start()
         theirs.close()  # so that the process's end is that of the pipe, too
 
@@ -154,10 +147,10 @@ class Process:
         self._process.join()
 
 
-def _serve(build: Build, job: Case, pipe: Connection) -> None:
+def _serve(build: Build, case: Case, pipe: Connection) -> None:
     engine, failure = None, ""
     try:
-        engine = build(job)
+        engine = build(case)
     except Exception as error:  # whatever a library raises where it cannot
         failure = _sentence(error)
     while (request := pipe.recv()) is not None:

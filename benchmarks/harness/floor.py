@@ -11,20 +11,12 @@ from __future__ import annotations
 
 from math import prod
 
-from gzkern.core.shapes import (
-    BACKWARD_BIAS,
-    BACKWARD_DATA,
-    BACKWARD_WEIGHTS,
-    FORWARD,
-    VIEWS,
-    Work,
-    conv2d_work,
-    dense_work,
-)
+from gzkern.core.shapes import BACKWARD_BIAS, BACKWARD_DATA, BACKWARD_WEIGHTS, FORWARD, VIEWS
 from gzkern.models.network import Network
 from gzkern.nn.layers import Convolution, Dense
 
 from .peaks import Peaks
+from .work import Work, conv2d_work, dense_work
 
 _FLOAT = 4  # bytes
 

@@ -18,8 +18,8 @@ from gzkern.runtime.kernel import Geometry
 from gzkern.training.step import take_step
 from gzkern.training.steps import record
 
-from ..studies.python_share import python_share
 from .engines import PREDICT, RATE, SHORTEST, STEP, Call, Case, Engine, example_batch
+from .python_share import python_share
 from .timing import SPIN
 
 LOOKS = 20  # at each launch
@@ -30,26 +30,26 @@ class Gzkern(Engine):
     """This project; where it launches kernels, a pass is recorded once and replayed as a whole.
 
     Args:
-        job: see :class:`Job`.
+        case: see :class:`Case`.
         recorded: False walks the tape in every pass.
         side_stream: as in ``steps.record``.
     """
 
-    def __init__(self, job: Case, *, recorded: bool = True, side_stream: bool = False):
+    def __init__(self, case: Case, *, recorded: bool = True, side_stream: bool = False):
         super().__init__()
-        home = select(job.device)
-        set_threads(home, job.threads)
-        self._home, self._train, self._side_stream = home, job.config.train, side_stream
-        self._network = build_network(job.config, home)
-        self._network.precision = job.precision
+        home = select(case.device)
+        set_threads(home, case.threads)
+        self._home, self._train, self._side_stream = home, case.config.train, side_stream
+        self._network = build_network(case.config, home)
+        self._network.precision = case.precision
         self._optimiser = Nesterov(home, self._network.parameters, self._train.momentum)
         self._optimiser.set_rate(RATE)
-        self._crops, targets = example_batch(job.config)
+        self._crops, targets = example_batch(case.config)
         self._batch: Any = Batch(home.asarray(self._crops), home.asarray(np.ascontiguousarray(targets.T)))
         self._recorded = recorded and isinstance(home, KernelDevice)
         self._programs: dict[str, Program] = {}
         self._answers: Any = None
-        self._on_gpu = job.device == "cuda"
+        self._on_gpu = case.device == "cuda"
         if self._on_gpu:
             self.shortest = SHORTEST
 

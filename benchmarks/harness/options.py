@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ..baselines import OPPONENTS
+from ..baselines import BASELINES
 
 DEVICES = ("cuda", "emulated", "cpu")
 _BATCHES = {"cuda": (256, 16, 64, 960, 1), "cpu": (16,), "emulated": (2,)}
@@ -18,8 +18,8 @@ def add_common(parser: argparse.ArgumentParser, baselines: str) -> None:
     """Device, batches, baselines, samples, where to write."""
     parser.add_argument("--device", choices=DEVICES, default="cuda", help="emulated verifies alone (default: cuda)")
     parser.add_argument("--batch", type=batches, help="images, with commas (default: those of training and prediction)")
-    names = chosen("baseline", OPPONENTS)
-    text = f"of {', '.join(OPPONENTS)}; '' for none (default: {baselines})"
+    names = chosen("baseline", BASELINES)
+    text = f"of {', '.join(BASELINES)}; '' for none (default: {baselines})"
     parser.add_argument("--baseline", type=names, default=names(baselines), help=text)
     parser.add_argument(
         "--samples", type=samples, default=100, help="of every contender; 0 verifies alone (default: 100)"

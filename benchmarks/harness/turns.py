@@ -1,4 +1,4 @@
-"""Engines take turns at the passes of one job: what was measured of each, or why nothing was."""
+"""Engines take turns at the passes of one case: what was measured of each, or why nothing was."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ def take_turns(
     """What was measured, by pass and engine.
 
     Args:
-        contenders: engines and their jobs by name, on one device; "gzkern" is ours.
+        contenders: engines and their cases by name, on one device; "gzkern" is ours.
         passes: of ``STEP`` and ``PREDICT``.
         repeats: samples of each.
         exact: the answers to the first crops.
     """
-    found = {(what, name): Measured(job.precision) for what in passes for name, (_, job) in contenders.items()}
+    found = {(what, name): Measured(case.precision) for what in passes for name, (_, case) in contenders.items()}
     processes = {name: Process(*contender) for name, contender in contenders.items()}
     device = contenders["gzkern"][1].device
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from gzkern.errors import InputError
 
-from ..harness.conv_problem import LAYERS
+from ..harness.problems.layers import LAYERS
 from ..harness.report import print_table
 from .kernel_report import CONVOLUTIONS, trace, versions
 

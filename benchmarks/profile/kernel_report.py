@@ -23,18 +23,19 @@ from typing import Any
 
 import numpy as np
 
-from gzkern.core.shapes import Conv2dSizes, Work, conv2d_work
+from gzkern.core.shapes import Conv2dSizes
 from gzkern.cuda.conv2d import operation as conv2d
 from gzkern.device import select
 from gzkern.errors import InputError
 from gzkern.runtime.emulator import backend
 from gzkern.runtime.emulator.trace import Access, LaunchTrace
 
-from ..harness import op_problem
 from ..harness.command import call
-from ..harness.conv_problem import LAYERS, PASSES, published
 from ..harness.options import file
+from ..harness.problems.layers import LAYERS, PASSES, published
+from ..harness.problems.operations import OPERATIONS
 from ..harness.report import machine, print_table
+from ..harness.work import Work, conv2d_work
 from . import disassembly, model
 from .disassembly import Code
 from .model import GPUS, Gpu, Prediction
@@ -209,11 +210,11 @@ def lines_of(access: Access) -> str:
 
 def _other(operation: str, layer: str | None, batch: int) -> tuple[str, list[Version]]:
     """A pass of an operation that is no convolution, as the benchmarks call it: by the version that is chosen."""
-    names = {op for op in op_problem.OPS if operation.startswith(f"{op}_")}
-    problems = [each for op in names for each in op_problem.problems(op, batch)]
+    names = {op for op in OPERATIONS if operation.startswith(f"{op}_")}
+    problems = [each for op in names for each in OPERATIONS[op](batch)]
     fitting = [each for each in problems if operation in (f"{each.name}_{each.pass_name}", f"{each.name}_bias")]
     if not fitting:
-        _unknown("operation", operation, [*CONVOLUTIONS, *(f"{op}_PASS" for op in op_problem.OPS)])
+        _unknown("operation", operation, [*CONVOLUTIONS, *(f"{op}_PASS" for op in OPERATIONS)])
     of_layer = [each for each in fitting if layer in (None, each.layer)]
     if not of_layer:
         _unknown("layer", str(layer), [str(each.layer) for each in fitting])

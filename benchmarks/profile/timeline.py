@@ -42,10 +42,10 @@ from ..harness.floor import floor, step_work
 from ..harness.options import chosen, file, positive
 from ..harness.peaks import Peaks, peaks_of
 from ..harness.report import print_table, write_json
-from ..harness.schedule import Bar, Timeline, lay_out
 from . import disassembly
 from .kernel_report import BLOCKS, extents, look
 from .model import GPUS, Gpu, array_bytes
+from .schedule import Bar, Timeline, lay_out
 
 PRECISIONS = ("fp32", "tf32", "fp32x3")
 UPDATES = ("fused", "side stream")  # the first as in training

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
-from ..harness.schedule import KINDS, Bar, Timeline
+from .schedule import KINDS, Bar, Timeline
 
 _COLOURS = dict(zip(KINDS, ("#1f77b4", "#2f4b7c", "#d62728", "#e08214", "#2ca02c", "#7f7f7f"), strict=True))
 _MAIN, _ASIDE, _HALF = 1.0, 0.0, 0.3  # heights of the lanes' middles, and half of a bar's

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import conv, ops, tiles
-from benchmarks.harness import command
-from benchmarks.harness import harness as harness
+from benchmarks.harness import command, comparison
 from benchmarks.harness.options import file, minutes, picture
 from benchmarks.profile import kernel_report
 from gzkern.errors import GzkernError, InputError
@@ -46,7 +45,7 @@ def test_without_a_gpu_an_earlier_measurement_stands(benchmark, monkeypatch, tmp
     def absent(*arguments):
         raise InputError(ABSENT)
 
-    monkeypatch.setattr(harness, "select", absent)
+    monkeypatch.setattr(comparison, "select", absent)
     path = tmp_path / "rows.json"
     small = ("--batch", "1", "--json", str(path))
     assert benchmark.main(list(small)) == 0

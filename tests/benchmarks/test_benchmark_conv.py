@@ -11,12 +11,14 @@ import pytest
 from paths import TESTS, python_path
 
 from benchmarks import conv, conv_table, ops
-from benchmarks.harness import harness as harness
-from benchmarks.harness.conv_problem import ConvProblem, published, small
+from benchmarks.harness import comparison
 from benchmarks.harness.peaks import peaks_of
-from benchmarks.harness.problem import Contender
-from benchmarks.profile.roofline import draw
-from gzkern.core.shapes import Conv2dSizes, Work
+from benchmarks.harness.problems.conv2d import ConvProblem
+from benchmarks.harness.problems.layers import published, small
+from benchmarks.harness.problems.problem import Contender
+from benchmarks.harness.roofline import draw
+from benchmarks.harness.work import Work
+from gzkern.core.shapes import Conv2dSizes
 from gzkern.runtime.gpu import missing
 
 KEYS = {
@@ -203,21 +205,21 @@ def problem(result=1.0):
 def new_harness(seconds, **changes):
     peaks = peaks_of({"compute_capability": 9.0, "multiprocessors": 132, "clock_mhz": 1755.0, "peak_fp32_tflops": 59.3,
                       "peak_memory_gb_s": 3352.0, "l2_bytes": 50 << 20})  # fmt: skip
-    return harness.Ring("cuda", SimpleNamespace(name="cuda"), None, Slowly(seconds), 3, peaks, **changes)
+    return comparison.Harness("cuda", SimpleNamespace(name="cuda"), None, Slowly(seconds), 3, peaks, **changes)
 
 
 def test_a_row_above_the_peak_fails_the_run(capsys):
-    rows, code = harness.run([problem()], new_harness(1e-4), [], None)
+    rows, code = comparison.run([problem()], new_harness(1e-4), [], None)
     assert code == 0
     assert rows[0]["peak_percent"] == pytest.approx(100 * 10 / 59.3)
-    rows, code = harness.run([problem()], new_harness(1e-5), [], None)
+    rows, code = comparison.run([problem()], new_harness(1e-5), [], None)
     assert code == 1
     assert "100.0 TFLOP/s is above 59.3, the peak of this device" in rows[0]["error"]
     assert rows[0]["error"] in capsys.readouterr().err
 
 
 def test_a_wrong_result_fails_the_run_and_is_not_timed():
-    rows, code = harness.run([problem(result=3.0)], new_harness(1e-4), [], None)
+    rows, code = comparison.run([problem(result=3.0)], new_harness(1e-4), [], None)
     assert code == 1
     assert rows[0]["ms"] is None
     assert "conv2d conv2 forward pool fp32, batch 16: off by 2 times" in rows[0]["error"]
@@ -227,7 +229,7 @@ def test_a_problem_that_breaks_leaves_the_others(tmp_path):
     broken = problem()
     broken.ours = lambda device: 1 / 0
     path = tmp_path / "rows.json"
-    rows, code = harness.run([broken, problem()], new_harness(1e-4), [], str(path))
+    rows, code = comparison.run([broken, problem()], new_harness(1e-4), [], str(path))
     assert code == 1
     assert "ZeroDivisionError" in rows[0]["error"]
     assert rows[1]["ms"] == pytest.approx(0.1)
@@ -235,7 +237,7 @@ def test_a_problem_that_breaks_leaves_the_others(tmp_path):
 
 
 def test_what_there_is_no_time_for_is_listed():
-    rows, code = harness.run([problem()], new_harness(1e-4, deadline=0.0), [], None)
+    rows, code = comparison.run([problem()], new_harness(1e-4, deadline=0.0), [], None)
     assert code == 0
     assert rows[0]["missing"] == "no time left"
 
@@ -247,12 +249,12 @@ def test_the_fastest_plan_whose_result_is_right_is_the_baseline(monkeypatch):
         Contender("right", lambda: None, lambda: np.ones(2)),
     ]
     library = SimpleNamespace(missing=lambda device: None, contenders=lambda problem, device: iter(plans))
-    monkeypatch.setitem(harness.OPPONENTS, "cudnn", library)
-    rows, _ = harness.run([problem()], new_harness(1e-4), ["cudnn"], None)
+    monkeypatch.setitem(comparison.BASELINES, "cudnn", library)
+    rows, _ = comparison.run([problem()], new_harness(1e-4), ["cudnn"], None)
     assert [row["plan"] for row in rows] == ["right", "right"]
     assert rows[0]["ratio"] == 1.0
     del plans[2]
-    rows, _ = harness.run([problem()], new_harness(1e-4), ["cudnn"], None)
+    rows, _ = comparison.run([problem()], new_harness(1e-4), ["cudnn"], None)
     assert "broken: division by zero" in rows[0]["missing"]
     assert "wrong: off by 98.0 times the bound" in rows[0]["missing"]
 
@@ -260,7 +262,7 @@ def test_the_fastest_plan_whose_result_is_right_is_the_baseline(monkeypatch):
 def test_the_roofline_is_drawn(tmp_path):
     pytest.importorskip("matplotlib")
     here = new_harness(1e-4)
-    rows, _ = harness.run([problem()], here, [], None)
+    rows, _ = comparison.run([problem()], here, [], None)
     draw(rows, here.peaks, str(tmp_path / "some.png"))
     draw([], here.peaks, str(tmp_path / "none.png"))
     for name in ("some.png", "none.png"):
@@ -269,7 +271,7 @@ def test_the_roofline_is_drawn(tmp_path):
 
 def test_the_readme_s_table(tmp_path, monkeypatch):
     assert conv_table.render(None).startswith("Not measured; `python -m benchmarks.conv --json")
-    rows, _ = harness.run([problem()], new_harness(1e-4), [], None)
+    rows, _ = comparison.run([problem()], new_harness(1e-4), [], None)
     faster = {**rows[0], "baseline": "cudnn", "plan": "N,H,W,C", "baseline_ms": 0.2, "ratio": 2.0}
     slower = {**faster, "baseline": "torch", "baseline_ms": 0.3, "ratio": 3.0}
     measured = {"rows": [slower, faster, rows[1]], "date": "2030-01-02T03", "driver": "1.2"}

@@ -9,14 +9,14 @@ import pytest
 from paths import TESTS, python_path
 
 from benchmarks import ops
-from benchmarks.harness import op_problem
-from benchmarks.harness.op_problem import OPS
+from benchmarks.harness.problems import layers
+from benchmarks.harness.problems.operations import OPERATIONS
 from benchmarks.harness.timing import SPIN
 from gzkern.runtime import nvrtc, source
 
 
 def test_the_published_sizes():
-    assert op_problem._dense_sizes() == [(8192, 4096, "maxout"), (2048, 4096, "maxout"), (2048, 37, "linear")]
+    assert layers.dense_sizes() == [(8192, 4096, "maxout"), (2048, 4096, "maxout"), (2048, 37, "linear")]
 
 
 @pytest.mark.gxx
@@ -32,7 +32,7 @@ def test_every_operation_on_a_fake_gpu(tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     rows = json.loads(path.read_text())["rows"]
-    assert {row["name"] for row in rows} == set(OPS)
+    assert {row["name"] for row in rows} == set(OPERATIONS)
     assert all(row["ms"] > 0 and row["verified"]["error_over_bound"] <= 1 for row in rows)
     against = {(row["name"], row["layer"], row["pass"], row["baseline"]) for row in rows if row["ratio"]}
     products = {("dense", f"dense{n}", name, "cublas") for n in (1, 2)
@@ -44,7 +44,7 @@ def test_every_operation_on_a_fake_gpu(tmp_path):
 
 def test_every_operation_against_pytorch(tmp_path, monkeypatch):
     pytest.importorskip("torch")
-    monkeypatch.setattr(op_problem, "_dense_sizes", lambda: [(96, 64, "maxout"), (32, 37, "linear")])
+    monkeypatch.setattr(layers, "dense_sizes", lambda: [(96, 64, "maxout"), (32, 37, "linear")])
     path = tmp_path / "rows.json"
     arguments = ("--device", "cpu", "--batch", "2", "--samples", "2", "--baseline", "torch", "--json", str(path))
     assert ops.main(list(arguments)) == 0

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from benchmarks.studies.python_share import python_share
+from benchmarks.harness.python_share import python_share
 from gzkern.cpu import relu
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from benchmarks.harness.engines import STEP
 from benchmarks.harness.floor import step_work
-from benchmarks.harness.schedule import Bar, Timeline, lay_out
 from benchmarks.profile import disassembly, timeline
+from benchmarks.profile.schedule import Bar, Timeline, lay_out
 from gzkern.config import load_config
 from gzkern.cuda import relu
 from gzkern.errors import InputError

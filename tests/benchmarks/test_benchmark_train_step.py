@@ -23,7 +23,7 @@ from gzkern.config import load_config
 class Fake(Engine):
     """Answers that are right, or what it is told to do instead."""
 
-    def __init__(self, job, *, offset=0.0, loss=0.5, breaks=None, dies=None):
+    def __init__(self, case, *, offset=0.0, loss=0.5, breaks=None, dies=None):
         super().__init__()
         if breaks == "start":
             raise ValueError("no such thing here")
@@ -56,8 +56,8 @@ EXACT = np.full((4, 3), 0.25)
 
 def match(**engines):
     """Two rounds of both passes by fake engines; "gzkern" is always one."""
-    job = Case(load_config("laptop"), "cpu", "fp32", 1)
-    contenders = {name: (partial(Fake, **how), job) for name, how in {"gzkern": {}, **engines}.items()}
+    case = Case(load_config("laptop"), "cpu", "fp32", 1)
+    contenders = {name: (partial(Fake, **how), case) for name, how in {"gzkern": {}, **engines}.items()}
     return take_turns(contenders, (STEP, PREDICT), 2, EXACT)
 
 

@@ -8,7 +8,7 @@ import fake_cudnn
 
 import benchmarks.conv
 from benchmarks.baselines import cudnn
-from benchmarks.harness.conv_problem import published, small
+from benchmarks.harness.problems.layers import published, small
 
 
 def small_layer(layer, batch):

@@ -7,8 +7,8 @@ import fake_cudnn
 
 from benchmarks import ops
 from benchmarks.baselines import cudnn
-from benchmarks.harness import op_problem
-from benchmarks.harness.conv_problem import published, small
+from benchmarks.harness.problems import layers
+from benchmarks.harness.problems.layers import published, small
 
 
 def small_layer(layer, batch):
@@ -16,7 +16,7 @@ def small_layer(layer, batch):
     return small(sizes), variant
 
 
-op_problem.published = small_layer
-op_problem._dense_sizes = lambda: [(96, 64, "maxout"), (32, 37, "linear")]
+layers.published = small_layer
+layers.dense_sizes = lambda: [(96, 64, "maxout"), (32, 37, "linear")]
 cudnn.library = fake_cudnn.Library
 sys.exit(ops.main(sys.argv[1:]))

@@ -2,27 +2,23 @@
 
 import pytest
 
-from gzkern.core.shapes import (
-    BACKWARD_BIAS,
-    BACKWARD_DATA,
-    BACKWARD_WEIGHTS,
-    FORWARD,
-    Conv2dSizes,
+from benchmarks.harness.work import (
     Work,
     clip_work,
     constraints_work,
     conv2d_work,
     dense_work,
     dropout_work,
-    finite_work,
     maxout_work,
     maxpool2d_work,
     mse_work,
+    nan_guard_work,
     nesterov_work,
     relu_work,
     viewpoints_work,
     warp_work,
 )
+from gzkern.core.shapes import BACKWARD_BIAS, BACKWARD_DATA, BACKWARD_WEIGHTS, FORWARD, Conv2dSizes
 
 
 def layers(N):
@@ -115,7 +111,7 @@ def test_the_other_operations():
     assert dropout_work(10) == Work(10, 80)
     assert [mse_work(10, backward).bytes for backward in (False, True)] == [84, 124]
     assert nesterov_work(42_377_125).bytes / 5 == pytest.approx(169.5e6, abs=5e4)
-    assert finite_work(10).bytes == 40
+    assert nan_guard_work(10).bytes == 40
     assert viewpoints_work(1, 69, 45).bytes / 1e3 == pytest.approx(114.3 + 388.8, abs=0.1)
     assert viewpoints_work(1, 69, 45, itemsize=1).bytes / 1e3 == pytest.approx(28.6 + 388.8, abs=0.1)
     assert warp_work(1, 69, 45).bytes / 1e3 == pytest.approx(57.1 + 388.8, abs=0.1)

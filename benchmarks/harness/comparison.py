@@ -19,9 +19,9 @@ from gzkern.core.files import write_atomically
 from gzkern.device import Device, select
 from gzkern.errors import InputError
 
-from ..baselines import OPPONENTS
+from ..baselines import BASELINES
 from .peaks import Peaks, clocks, peaks_of
-from .problem import Contender, Problem, launches
+from .problems.problem import Contender, Problem, launches
 from .report import machine, print_table, spread
 from .timing import CpuStopwatch, CudaStopwatch, Stopwatch, interleave, ranked
 from .verify import LIMITS
@@ -179,7 +179,7 @@ def _best(problem: Problem, here: Harness, name: str, lacking: dict[str, str]) -
     """The fastest plan of a baseline whose result is right; in ``lacking`` why there is none."""
     assert here.device is not None
     assert here.stopwatch is not None
-    opponent = OPPONENTS[name]
+    opponent = BASELINES[name]
     reason = opponent.missing(here.device)
     if reason:
         lacking[name] = reason

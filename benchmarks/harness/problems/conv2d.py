@@ -3,96 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 
-from gzkern.config import load_config
 from gzkern.core.bfloat16 import from_bfloat16, to_bfloat16
-from gzkern.core.shapes import BACKWARD_DATA, BACKWARD_WEIGHTS, FORWARD, VIEWS, Conv2dSizes, conv2d_work
+from gzkern.core.shapes import BACKWARD_DATA, BACKWARD_WEIGHTS, FORWARD, Conv2dSizes
 from gzkern.cpu import conv2d as oracle
 from gzkern.cpu import maxpool2d, relu
 from gzkern.device import Device
 from gzkern.errors import InputError
-from gzkern.models.network import empty_network
 
+from ..verify import bound, worst
+from ..work import conv2d_work
+from .data import DISTINCT, Data
 from .problem import Contender, Kept
-from .verify import bound, worst
-
-PASSES = (FORWARD, BACKWARD_DATA, BACKWARD_WEIGHTS)
-LAYERS = ("conv1", "conv2", "conv3", "conv4")
-DISTINCT = 512
-"""Images that differ; a larger batch repeats them, which saves the host minutes."""
-
-
-def published(layer: str, batch: int) -> tuple[Conv2dSizes, str]:
-    """The sizes of a layer of the published network for so many images of 16 views, and its form."""
-    convolutions = {each.name: each for each in empty_network(load_config("paper"), "cpu").convolutions}
-    return convolutions[layer].sizes(VIEWS * batch), convolutions[layer].epilogue
-
-
-def small(sizes: Conv2dSizes) -> Conv2dSizes:
-    """A layer of the same filters with few channels and positions, for a device that is emulated."""
-    extent = sizes.R + 3
-    return Conv2dSizes(min(sizes.C, 4), extent, extent, sizes.N, sizes.R, sizes.S, 16)
-
-
-@lru_cache(maxsize=2 * len(LAYERS))
-class Data:
-    """Arrays of a layer on the host, in C,H,W,N, drawn when they are asked for."""
-
-    def __init__(self, sizes: Conv2dSizes, epilogue: str):
-        self._sizes, self._form = sizes, epilogue
-
-    @cached_property
-    def x(self) -> np.ndarray:
-        """The input."""
-        return _normal(self._sizes.x, 1)
-
-    @cached_property
-    def weight(self) -> np.ndarray:
-        """Weights that keep the variance."""
-        s = self._sizes
-        return _normal(s.weight, 2) / np.float32(np.sqrt(s.C * s.R * s.S))
-
-    @cached_property
-    def bias(self) -> np.ndarray:
-        """A bias a position; of a convolution alone zeros, which ours adds all the same."""
-        s = self._sizes
-        if self._form == "plain":
-            return np.zeros((s.K, s.P, s.Q), np.float32)
-        return _normal((s.K, s.P, s.Q), 3) * np.float32(0.1)
-
-    @cached_property
-    def gradient(self) -> np.ndarray:
-        """The gradient of y."""
-        return _normal(self._sizes.y(self._form), 4)
-
-    @cached_property
-    def activations(self) -> np.ndarray:
-        """Rectified sums as they go into a pool; drawn, not computed, since a gradient takes any."""
-        s = self._sizes
-        return relu.forward(_normal((s.K, s.P, s.Q, s.N), 5))
-
-    @cached_property
-    def y(self) -> np.ndarray:
-        """What the forward pass would have left: by "pool" pooled."""
-        return self._pooled[0] if self._form == "pool" else self.activations
-
-    @cached_property
-    def saved(self) -> np.ndarray | None:
-        """What our backward passes need of the forward pass."""
-        return {"pool": lambda: self._pooled[1], "relu": lambda: self.y, "plain": lambda: None}[self._form]()
-
-    @cached_property
-    def _pooled(self) -> tuple[np.ndarray, np.ndarray]:
-        y, code = maxpool2d.forward(self.activations[..., :DISTINCT])
-        return _repeated(y, self._sizes.N), _repeated(code, self._sizes.N)
 
 
 class ConvProblem:
-    """See :class:`benchmarks.harness.problem.Problem`."""
+    """One pass of a convolution; see :class:`.problem.Problem`."""
 
     name = "conv2d"
 
@@ -112,17 +42,17 @@ class ConvProblem:
         return self.epilogue
 
     def array(self, name: str) -> Any:
-        """One of :class:`Data`'s; in bf16 rounded to it, still as float32, but the bias and codes."""
+        """Return an array of :class:`.data.Data`; in bf16 rounded to it, still as float32, but the bias and codes."""
         array = getattr(Data(self.sizes, self.epilogue), name)
         if self.precision == "bf16" and array is not None and array.dtype == np.float32 and name != "bias":
             return from_bfloat16(to_bfloat16(array))
         return array
 
     def ours(self, device: Device) -> Contender:
-        """The kernels of a device; on the CPU its fast paths.
+        """Call the kernels of a device, or the fast paths of the CPU.
 
         Raises:
-            InputError: it has no kernel for this.
+            InputError: the device has no kernel of this precision.
         """
         if device.name == "cpu" and self.precision != "fp32":
             raise InputError("the CPU computes in fp32 alone")
@@ -133,7 +63,7 @@ class ConvProblem:
         return self.by(device, conv2d, "C,H,W,N")
 
     def by(self, device: Device, module: Any, plan: str, **how: Any) -> Contender:
-        """This pass by a module that has it, such as ``gzkern.cuda.conv2d.operation``, which is told ``how`` too."""
+        """Call the pass's function in a module such as ``gzkern.cuda.conv2d.operation``, with ``how`` as options."""
         function = getattr(module, {FORWARD: "convolve"}.get(self.pass_name, self.pass_name))
         arguments = self._on_device(device)
 
@@ -148,7 +78,7 @@ class ConvProblem:
         return Contender(plan, saved, lambda: self._sampled(device, saved.result))
 
     def _on_device(self, device: Device) -> dict[str, Any]:
-        """What a pass is given, but for the precision."""
+        """Arguments of the pass, but for the precision."""
 
         def put(name: str) -> Any:
             array = self.array(name)
@@ -206,7 +136,11 @@ class ConvProblem:
         return array if self.pass_name == BACKWARD_WEIGHTS else array[..., self.images]
 
     def check(self, got: np.ndarray) -> float:
-        """The largest error of y or dx (channels, height, width, images of ``images``), or of dweight (C, R, S, K)."""
+        """Return the largest error as a fraction of its bound.
+
+        Args:
+            got: y or dx (channels, height, width, images of ``images``), or dweight (C, R, S, K).
+        """
         if self.pass_name == BACKWARD_WEIGHTS:
             if got.shape != self.sizes.weight:
                 return float("inf")
@@ -269,16 +203,3 @@ class ConvProblem:
         if self.epilogue == "relu":
             return relu.backward(gradient, saved)
         return maxpool2d.backward(gradient, saved, self.sizes.P, self.sizes.Q)
-
-
-def _normal(shape: tuple[int, ...], seed: int) -> np.ndarray:
-    """Float32 from a normal distribution; beyond 512 images the same ones again."""
-    distinct = (*shape[:-1], min(shape[-1], DISTINCT))
-    return _repeated(np.random.default_rng(seed).standard_normal(distinct, np.float32), shape[-1])
-
-
-def _repeated(array: np.ndarray, count: int) -> np.ndarray:
-    if array.shape[-1] == count:
-        return array
-    times = -(-count // array.shape[-1])
-    return np.ascontiguousarray(np.tile(array, times)[..., :count])

@@ -9,9 +9,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from gzkern.core.shapes import Work
 from gzkern.device import Device
 from gzkern.runtime.kernel import Kernel
+
+from ..work import Work
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..harness.conv_problem import LAYERS
-from ..harness.peaks import Peaks
+from .peaks import Peaks
+from .problems.layers import LAYERS
 
 _COLOURS = dict(zip(LAYERS, ("#1f77b4", "#d62728", "#2ca02c", "#9467bd"), strict=True))
 _MARKERS = {"forward": "o", "backward_data": "s", "backward_weights": "^"}
