@@ -30,7 +30,7 @@ test: .venv/installed-dev lint
 
 test-all: .venv/installed-dev lint
 	$(BIN)/pytest --record=benchmarks/results/kernels_emulated.json
-	$(BIN)/python -m benchmarks.kernel_table
+	$(BIN)/python -m benchmarks.tables kernel
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

@@ -33,9 +33,9 @@ from gzkern.device import MOST_WORKERS
 from gzkern.errors import InputError
 
 from .baselines.warp_engines import BASELINES, ERRORS, Warp, engine
-from .harness.command import call
+from .harness.command import call, new_parser
 from .harness.options import chosen, file, positive
-from .harness.report import print_table, write_json
+from .harness.report import print_table, write_rows
 
 _MOST_FILES = 512  # of a folder that are looked at
 _IMAGES = 1_500  # that are warped in turn: 0.8 GB, more than any cache holds
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def add(row: dict[str, Any]) -> None:
         rows.append({"device": "cpu", "precision": "fp32", "samples": options.samples, **row})
         if options.json:
-            write_json(options.json, rows, facts)
+            write_rows(options.json, rows, facts)
 
     errors = {name: _error(warp, config) for name, warp in engines.items()}
     for name, error in errors.items():
@@ -300,9 +300,7 @@ def _bandwidth() -> float:
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.augment", description=(__doc__ or "").partition("\n")[0]
-    )
+    parser = new_parser("benchmarks.augment", __doc__)
     names = chosen("baseline", BASELINES)
     text = f"of {', '.join(BASELINES)} (default: none)"
     parser.add_argument("--baseline", type=names, default=[], help=text)

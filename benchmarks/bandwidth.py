@@ -20,9 +20,9 @@ import numpy as np
 from gzkern.device import select
 from gzkern.runtime.kernel import Geometry
 
-from .harness.command import call
+from .harness.command import call, new_parser
 from .harness.options import file, positive
-from .harness.report import print_table, write_json
+from .harness.report import print_table, write_rows
 from .harness.timing import SPIN
 
 _COLUMNS = ("name", "bytes", "gb_s", "us")
@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.json:
         from gzkern.runtime.gpu import describe
 
-        write_json(options.json, rows, {**describe(0), **device.describe()})
+        write_rows(options.json, rows, {**describe(0), **device.describe()})
     return 0
 
 
@@ -102,9 +102,7 @@ def _synchronize() -> None:
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.bandwidth", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser("benchmarks.bandwidth", __doc__)
     parser.add_argument("--mib", type=positive, default=1024, help="MiB of a copy (default: %(default)s)")
     parser.add_argument("--samples", type=positive, default=20, help="medians of so many (default: %(default)s)")
     parser.add_argument("--json", metavar="FILE", type=file, help="write the rows")

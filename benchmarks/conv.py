@@ -1,11 +1,11 @@
-"""Whether these convolutions beat cuDNN's and PyTorch's, at the sizes of the published network.
+"""Our convolutions against cuDNN's and PyTorch's, at the sizes of the published network.
 
 python -m benchmarks.conv --json benchmarks/results/conv_cuda.json --png conv.png
 python -m benchmarks.conv --device cpu --baseline torch --samples 15 --json benchmarks/results/conv_cpu.json
 python -m benchmarks.conv --device emulated
 
-Every pass is measured as the network has it (with bias, ReLU and pool) and alone (form "plain"). Of batches that only
-predict, 1, 64 and 960, there is the forward pass alone; conv1 has no gradient of its data.
+Every pass is measured as the network has it (with bias, ReLU and pool) and alone (variant "plain"). Batches that only
+predict (1, 64, 960) have the forward pass alone; conv1 has no gradient of its data.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from collections.abc import Iterator
 
 from gzkern.core.shapes import BACKWARD_DATA, FORWARD
 
-from .harness.command import call
-from .harness.comparison import new_harness, run
+from .harness.command import call, new_parser
+from .harness.comparison import compare
+from .harness.measuring import new_harness
 from .harness.options import add_common, batches_of, chosen, picture
 from .harness.problems.conv2d import ConvProblem
 from .harness.problems.layers import LAYERS, PASSES, published, small
@@ -31,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Measure, print, write and draw; 1 if a row must not be believed."""
     options = _parse(arguments)
     here = new_harness(options.device, options.samples, options.minutes)
-    rows, code = run(convolutions(options), here, options.baseline, options.json)
+    rows, code = compare(convolutions(options), here, options.baseline, options.json)
     if options.png and any(row["ms"] for row in rows):
         draw(rows, here.peaks, options.png)
     return code
@@ -57,9 +58,7 @@ def _is_computed(layer: str, pass_name: str, batch: int) -> bool:
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.conv", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser("benchmarks.conv", __doc__)
     layers, passes = chosen("layer", LAYERS, everything=True), chosen("pass", PASSES, everything=True)
     parser.add_argument("--layer", type=layers, default=list(LAYERS), help="all, or some with commas")
     parser.add_argument("--pass", dest="pass_", type=passes, default=list(PASSES), help="all, or some with commas")

@@ -5,9 +5,7 @@ python -m benchmarks.emulator --json benchmarks/results/emulator.json
 
 from __future__ import annotations
 
-import argparse
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -18,10 +16,11 @@ import numpy as np
 
 from gzkern.cuda.dense import operation as dense
 from gzkern.device import select
-from gzkern.errors import InputError
 from gzkern.runtime.kernel import Geometry, Kernel
 
-from .harness.report import print_table, write_json
+from .harness.command import call, new_parser
+from .harness.options import file
+from .harness.report import print_table, write_rows
 
 SOURCE = """
 extern "C" __global__ void threads(float* x, unsigned n) {
@@ -42,24 +41,18 @@ REPEATS, THREADS, TIMES = 7, 256, 1000
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure and print; 2 without a compiler."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.emulator", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--json", metavar="FILE")
+    """Measure, print, write."""
+    parser = new_parser("benchmarks.emulator", __doc__)
+    parser.add_argument("--json", metavar="FILE", type=file, help="write the rows")
     options = parser.parse_args(arguments)
-    try:
-        device = select("emulated")
-    except InputError as error:
-        print(f"benchmarks.emulator: {error}", file=sys.stderr)
-        return 2
+    device = select("emulated")
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder, "costs.cu")
-        file.write_text(SOURCE, encoding="utf-8")
-        rows = [{"name": name, "value": float(f"{value:.3g}"), "unit": unit} for name, value, unit in measure(file)]
+        costs = Path(folder, "costs.cu")
+        costs.write_text(SOURCE, encoding="utf-8")
+        rows = [{"name": name, "value": float(f"{value:.3g}"), "unit": unit} for name, value, unit in measure(costs)]
     print_table(rows, ["name", "value", "unit"])
     if options.json:
-        write_json(options.json, rows, device.describe())
+        write_rows(options.json, rows, device.describe())
     return 0
 
 
@@ -99,4 +92,4 @@ def _median(call: Callable[[], Any]) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    call(main)

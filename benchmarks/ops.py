@@ -9,8 +9,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 
-from .harness.command import call
-from .harness.comparison import new_harness, run
+from .harness.command import call, new_parser
+from .harness.comparison import compare
+from .harness.measuring import new_harness
 from .harness.options import add_common, batches_of, chosen
 from .harness.problems.operations import OPERATIONS
 from .harness.problems.problem import Problem
@@ -20,15 +21,13 @@ TRAINING = (256, 16)  # images
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure, print and write; 1 if a row must not be believed."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.ops", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser("benchmarks.ops", __doc__)
     ops = chosen("op", OPERATIONS, everything=True)
     parser.add_argument("--op", type=ops, default=list(OPERATIONS), help="all, or some with commas")
     add_common(parser, "cublas,cudnn,torch")
     options = parser.parse_args(arguments)
     here = new_harness(options.device, options.samples, options.minutes)
-    _, code = run(problems(options), here, options.baseline, options.json)
+    _, code = compare(problems(options), here, options.baseline, options.json)
     return code
 
 

@@ -7,7 +7,6 @@ python -m benchmarks.recentring --picture docs/recentring.png          galaxies 
 
 from __future__ import annotations
 
-import argparse
 import math
 import subprocess
 import tempfile
@@ -27,7 +26,8 @@ from gzkern.data.images import decode
 from gzkern.data.recentring import find_objects, recentring, recentring_of_image
 from gzkern.errors import InputError
 
-from .harness.command import call
+from .harness.command import call, new_parser
+from .harness.report import markdown_table
 
 _SETS = {"gen2": 2.0, "gen1": 10.0}
 _S = ("s: 5 %", "s: 25 %", "s: median", "s: 75 %", "s: 95 %")
@@ -43,7 +43,7 @@ _DRAWN = (34, 74, 42, 16, 61)  # of gzkern demo-data: small, off the centre, on 
 
 def main() -> int:
     """See the module."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.recentring", description=main.__doc__)
+    parser = new_parser("benchmarks.recentring", __doc__)
     parser.add_argument("folders", nargs="*", metavar="FOLDER", help="of images of 424×424 pixels")
     parser.add_argument("--sextractor", metavar="PROGRAM", help="run this on the same images and compare")
     parser.add_argument("--picture", metavar="FILE", help="draw galaxies before and after instead")
@@ -70,13 +70,13 @@ def main() -> int:
 
 def table(name: str, columns: dict[str, np.ndarray]) -> list[str]:
     """Markdown: a row a statistic; published, then that of each column's objects, (n, 6), with its standard error."""
-    lines = [f"| {name} | published | {' | '.join(columns)} |", "|---" * (len(columns) + 2) + "|"]
+    lines = []
     measured = [(statistics(objects), standard_errors(objects)) for objects in columns.values()]
     for row, (label, published) in enumerate(zip(_ROWS, _PUBLISHED[name], strict=True)):
         cells = ["–" if math.isnan(published) else f"{published:.3g}" if published < 1 else f"{published:g}"]
         cells += [f"{values[row]:.{_digits(label)}f} ± {errors[row]:.{_digits(label)}f}" for values, errors in measured]
-        lines.append(f"| {label} | {' | '.join(cells)} |")
-    return lines
+        lines.append((label, *cells))
+    return markdown_table((name, "published", *columns), lines)
 
 
 def statistics(objects: np.ndarray) -> np.ndarray:

@@ -12,9 +12,8 @@ and "chosen" the one that the network would take: where it is not the first of t
 from __future__ import annotations
 
 import argparse
-import sys
-import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from gzkern.cuda.conv2d import operation as conv2d
@@ -22,17 +21,23 @@ from gzkern.device import Device
 from gzkern.runtime.arrays import backend_of
 
 from .conv import convolutions
-from .harness.command import call
-from .harness.comparison import Harness, new_harness, say_absent, title, write_rows
+from .harness.command import call, new_parser
+from .harness.measuring import Harness, Row, new_harness, new_row, run, title
 from .harness.options import DEVICES, batches, chosen, file, minutes, positive
 from .harness.problems.conv2d import ConvProblem
 from .harness.problems.layers import LAYERS, PASSES
 from .harness.problems.problem import Contender
-from .harness.report import print_table, spread
+from .harness.report import spread
 from .harness.timing import interleave, ranked
 from .harness.verify import LIMITS, PRECISIONS
 
 COLUMNS = ["layer", "pass", "precision", "batch", "version", "rank", "chosen", "ms", "tflops", "tile", "missing"]
+MEASURED = (
+    *("version", "rank", "chosen", "ms", "ms_p20", "ms_p80", "tflops", "tile", "error_over_bound"),
+    *("missing", "error"),
+)
+"""Keys of a row that are None where they are not known."""
+
 _SAMPLED = 4  # as many as the best of a first look are timed in turns
 
 
@@ -40,22 +45,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Measure, print, write; 1 if a result was wrong."""
     options = _parse(arguments)
     here = new_harness(options.device, options.samples, options.minutes)
-    rows: list[dict[str, Any]] = []
-    if here.device is None:
-        rows = [_row(problem, missing=here.absent) for problem in _problems(options)]
-        say_absent(rows, here, options.json)
-        return 0
-    try:
-        for problem in _problems(options):
-            rows.extend(_rows(problem, here, options.top))
-            if options.json:
-                write_rows(options.json, rows, here.facts)
-    finally:
-        print_table(rows, COLUMNS)
-    wrong = [row["error"] for row in rows if row["error"]]
-    for sentence in wrong:
-        print(f"not to be believed: {sentence}", file=sys.stderr)
-    return 1 if wrong else 0
+    measure = partial(_rows, here=here, top=options.top)
+    _, code = run(_problems(options), measure, here, options.json, MEASURED, COLUMNS)
+    return code
 
 
 def _problems(options: argparse.Namespace) -> Iterator[ConvProblem]:
@@ -65,23 +57,20 @@ def _problems(options: argparse.Namespace) -> Iterator[ConvProblem]:
             yield problem
 
 
-def _rows(problem: ConvProblem, here: Harness, top: int) -> Iterator[dict[str, Any]]:
+def _rows(problem: ConvProblem, here: Harness, top: int) -> Iterator[Row]:
     """One row a tile, fastest first."""
     assert here.device is not None
-    if time.monotonic() > here.deadline:
-        yield _row(problem, missing="no time left")
-        return
     rows, calls = {}, {}
     for name, facts, contender in _contenders(problem, here.device, top):
         contender.run()
         error = problem.check(contender.fetch())
-        rows[name] = _row(problem, **facts, error_over_bound=error)
+        rows[name] = new_row(problem, here, MEASURED, **facts, error_over_bound=error)
         if error <= LIMITS["ours"]:
             calls[name] = contender.run
         else:
             rows[name]["error"] = f"{title(problem)}, {name}: off by {error:.2g} times what float64 allows"
     if not rows:
-        yield _row(problem, missing="no compiled kernel takes these sizes")
+        yield new_row(problem, here, MEASURED, missing="no compiled kernel takes these sizes")
     if here.stopwatch is None:
         yield from ({**row, "missing": "not timed: only verified"} for row in rows.values())
         return
@@ -112,32 +101,8 @@ def _contenders(problem: ConvProblem, device: Device, top: int) -> Iterator[tupl
             yield f"{version} {rank}", facts, problem.by(device, module, str(tile), tile=tile)
 
 
-def _row(problem: ConvProblem, **known: Any) -> dict[str, Any]:
-    names = (
-        "version",
-        "rank",
-        "chosen",
-        "ms",
-        "ms_p20",
-        "ms_p80",
-        "tflops",
-        "tile",
-        "error_over_bound",
-        "missing",
-        "error",
-    )
-    return {
-        **{"name": problem.name, "layer": problem.layer, "pass": problem.pass_name, "variant": problem.epilogue},
-        **{"precision": problem.precision, "batch": problem.batch},
-        **dict.fromkeys(names),
-        **known,
-    }
-
-
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.tiles", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser("benchmarks.tiles", __doc__)
     for flag, dest, names in (
         ("layer", "layer", LAYERS),
         ("pass", "pass_", PASSES),

@@ -28,14 +28,14 @@ from gzkern.device import select
 from gzkern.errors import GzkernError
 from gzkern.models.network import empty_network
 
-from .harness.command import call
-from .harness.engines import LATE, PREDICT, STEP, Build, Case, Engine
+from .harness.command import call, new_parser
+from .harness.engines import PREDICT, STEP, Build, Case, Engine
 from .harness.floor import floor, predict_work, step_work
 from .harness.gzkern_engine import Gzkern
 from .harness.network_check import exact_answers, gradients_verdict
 from .harness.options import batches, chosen, file, minutes, positive
 from .harness.peaks import Peaks, peaks_of
-from .harness.report import print_table, spread, write_json
+from .harness.report import LATE, print_table, spread, write_rows
 from .harness.turns import Measured, take_turns
 from .harness.verify import PRECISIONS
 
@@ -118,7 +118,7 @@ def main(arguments: list[str] | None = None) -> int:
             rows += rows_of(setting, bench, found)
             launches += launches_of(setting, found)
             if options.json:
-                write_json(options.json, rows, facts | ({"launches": launches} if launches else {}))
+                write_rows(options.json, rows, facts | ({"launches": launches} if launches else {}))
     finally:
         print_table(rows, _COLUMNS)
     return 1 if any(row["engine"] == "gzkern" and row["failed"] not in (None, LATE) for row in rows) else 0
@@ -279,11 +279,7 @@ def _torch_version() -> str | None:
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.train_step",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = new_parser("benchmarks.train_step", __doc__)
     parser.add_argument("--device", choices=tuple(_TRAINED), default="cpu", help="default: %(default)s")
     parser.add_argument("--config", default="paper", help="preset or TOML file (default: %(default)s)")
     precisions = chosen("precision", PRECISIONS, everything=True)

@@ -19,12 +19,11 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from gzkern.core.files import write_atomically
 from gzkern.errors import InputError
 
-from ..harness.command import call
+from ..harness.command import call, new_parser
 from ..harness.options import minutes
-from ..harness.report import machine, print_table
+from ..harness.report import machine, print_table, write_json
 from .plan import Stage, stages
 from .processes import ROOT, Processes
 from .schedule import PASSED, Result, Simulation, carry_out
@@ -49,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     options.out.mkdir(parents=True, exist_ok=True)
     if reason := missing():
-        _write(options.out / NAME, {**machine(), "summary": [reason], "items": []})
+        write_json(options.out / NAME, {**machine(), "summary": [reason], "items": []})
         raise InputError(f"device 'cuda': {reason}")
     results = check(plan, 60 * options.minutes, options.out, options.only or ())
     print("\nLook at first:")
@@ -77,16 +76,12 @@ def check(plan: tuple[Stage, ...], seconds: float, out: Path, again: Collection[
     def report(result: Result) -> None:
         found[result["name"]] = result
         known = [each for each in found.values() if each]
-        _write(path, {**facts, "summary": summary(known), "items": known})
+        write_json(path, {**facts, "summary": summary(known), "items": known})
 
     with tempfile.TemporaryDirectory() as scratch:
         runner = Processes(Path(scratch))
         carry_out(plan, seconds, runner, done, report)
     return [each for each in found.values() if each]
-
-
-def _write(path: Path, document: dict[str, Any]) -> None:
-    write_atomically(path, (json.dumps(document, indent=1) + "\n").encode())
 
 
 def print_plan(plan: tuple[Stage, ...], seconds: float) -> None:
@@ -153,9 +148,7 @@ def _document(path: Path) -> dict[str, Any]:
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.gpu_check", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser("benchmarks.gpu_check", __doc__)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--out", metavar="DIR", type=Path, help="results; the same DIR goes on")
     what.add_argument("--dry-run", action="store_true", help="print the plan alone")

@@ -152,13 +152,16 @@ def _rest(small: bool) -> tuple[Item, ...]:
     one_batch = ("--batch", "2" if small else "16", "--samples", "1" if small else "30")
     little = ("--mib", "1", "--samples", "1") if small else ()
     network = ("--config", "laptop", "--batch", "2") if small else ("--config", "paper", "--batch", "4")
+    packages = ("safetensors", "tqdm")
     tiles = ("--precision", "fp32,tf32", "--top", "1" if small else "2")
     return (
         _benchmark("conv", "conv", "--baseline", "cudnn,torch", *sizes, *_BUDGET, expected=60, limit=20, share=4),
         _benchmark("bandwidth", "bandwidth", *little, expected=8, limit=8, share=1),
         _benchmark("tiles", "tiles", *tiles, *one_batch, *_BUDGET, expected=45, limit=20, share=3),
         _benchmark("ops", "ops", *sizes, *_BUDGET, expected=30, limit=15, share=2),
-        _benchmark("precision", "precision", *network, expected=30, limit=40, share=2, needs=("safetensors", "tqdm")),
+        _benchmark(
+            "precision", "studies.precision", *network, expected=30, limit=40, share=2, needs=("safetensors", "tqdm")
+        ),
         _tests("kernels", "tests/kernels", "--stop-after", BUDGET, expected=70, limit=20, share=4),
         *(_sanitizer(tool) for tool in SANITIZERS),
     )

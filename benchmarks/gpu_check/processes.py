@@ -16,7 +16,7 @@ from typing import Any
 
 from gzkern.core.processes import cores
 
-from ..harness.engines import LATE
+from ..harness.report import LATE
 from .plan import Item
 from .schedule import CRASHED, FAILED, INCOMPLETE, PASSED, TIMED_OUT, Result
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 from ..harness.engines import PREDICT, STEP
+from ..harness.report import RESULTS, read_json
 from .schedule import INCOMPLETE, LEFT_OUT, NO_TIME, PASSED, Result
 
-PREDICTED = Path(__file__).parents[1] / "results" / "timeline_predicted.json"
+PREDICTED = RESULTS / "timeline_predicted.json"
 GAP_ASSUMED = 1.0  # µs, benchmarks/profile/timeline.py
 _MOST = 3  # sentences of one kind
 _CLEAR = 1.05  # a ratio that is no noise
@@ -176,7 +175,4 @@ def _ceilings(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
 
 
 def _predicted() -> dict[str, Any]:
-    try:
-        return json.loads(PREDICTED.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {"totals": [], "rows": []}
+    return read_json(PREDICTED) or {"totals": [], "rows": []}

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gzkern.core.files import write_atomically
+from ..harness.report import write_json
 
 FILES = {
     "train_step": (
@@ -33,7 +32,6 @@ _KEYS = (
 def unpack(document: dict[str, Any], folder: Path) -> None:
     """Write ``<benchmark>_cuda.json`` for each benchmark that has rows, and the check without them."""
     items = {item["name"]: item for item in document["items"]}
-    folder.mkdir(parents=True, exist_ok=True)
     for benchmark, names in FILES.items():
         parts = [found for name in names if (found := items.get(name, {}).get("results")) and found.get("rows")]
         if not parts:
@@ -72,5 +70,5 @@ def _launches(parts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _write(path: Path, document: dict[str, Any]) -> None:
-    write_atomically(path, (json.dumps(document, indent=1) + "\n").encode())
+    write_json(path, document)
     print(f"wrote {path}")

@@ -22,8 +22,6 @@ import numpy as np
 from gzkern.config import Config
 
 STEP, PREDICT = "train_step", "predict"
-LATE = "no time left"
-"""Why a row was not measured, where that is no failure."""
 
 SHORTEST = 50e-3  # seconds of a sample on a GPU
 WARM_UPS = 5  # passes, in which engines compile, choose algorithms and capture

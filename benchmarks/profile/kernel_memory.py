@@ -9,23 +9,20 @@ versions but the naive ones, which are slow to trace and have no shared memory.
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
-import sys
 from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import product
-from pathlib import Path
 
 from gzkern.errors import InputError
 
+from ..harness.command import call, new_parser
 from ..harness.problems.layers import LAYERS
-from ..harness.report import print_table
+from ..harness.report import RESULTS, print_table, read_json, write_lines
 from .kernel_report import CONVOLUTIONS, trace, versions
 
-PATH = Path(__file__).parents[1] / "results" / "kernel_memory.json"
+PATH = RESULTS / "kernel_memory.json"
 UPDATE = "python -m benchmarks.profile.kernel_memory --update"
 CALLS = tuple(call for call in product(CONVOLUTIONS, LAYERS) if call != ("conv2d_backward_data", "conv1"))
 """Operation and layer; the images have no gradient."""
@@ -53,20 +50,12 @@ class Row:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print the table, or rewrite its file; 2 without a compiler."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.profile.kernel_memory",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    """Print the table, or rewrite its file."""
+    parser = new_parser("benchmarks.profile.kernel_memory", __doc__)
     parser.add_argument("--update", action="store_true", help=f"rewrite {PATH.name}")
     options = parser.parse_args(arguments)
-    try:
-        with ProcessPoolExecutor(os.cpu_count()) as pool:
-            rows = [row for found in pool.map(measure, *zip(*CALLS, strict=True)) for row in found]
-    except InputError as error:
-        print(f"benchmarks.profile.kernel_memory: {error}", file=sys.stderr)
-        return 2
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
+        rows = [row for found in pool.map(measure, *zip(*CALLS, strict=True)) for row in found]
     if options.update:
         write(rows)
         print(f"wrote {PATH}: {len(rows)} rows")
@@ -123,16 +112,15 @@ def _share(row: Row, what: str) -> float:
 
 
 def read() -> dict[Key, Row]:
-    """The recorded rows."""
-    document = json.loads(PATH.read_text(encoding="utf-8"))
+    """Read the recorded rows."""
+    document = read_json(PATH) or {"rows": []}
     return {row.key: row for row in (Row(**each) for each in document["rows"])}
 
 
 def write(rows: Iterable[Row]) -> None:
-    """Record the table, a row a line."""
-    lines = ",\n".join(f"  {json.dumps(asdict(row))}" for row in rows)
-    PATH.write_text(f'{{\n "command": {json.dumps(UPDATE)},\n "rows": [\n{lines}\n ]\n}}\n', encoding="utf-8")
+    """Record the table."""
+    write_lines(PATH, {"command": UPDATE}, map(asdict, rows))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    call(main)

@@ -10,15 +10,12 @@ it.
 
 from __future__ import annotations
 
-import argparse
 import inspect
-import json
 import math
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -30,11 +27,11 @@ from gzkern.errors import InputError
 from gzkern.runtime.emulator import backend
 from gzkern.runtime.emulator.trace import Access, LaunchTrace
 
-from ..harness.command import call
+from ..harness.command import call, new_parser
 from ..harness.options import file
 from ..harness.problems.layers import LAYERS, PASSES, published
 from ..harness.problems.operations import OPERATIONS
-from ..harness.report import machine, print_table
+from ..harness.report import machine, print_table, write_json
 from ..harness.work import Work, conv2d_work
 from . import disassembly, model
 from .disassembly import Code
@@ -81,12 +78,8 @@ class Launch:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print the report, and write it; 2 where something is unknown or missing."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.profile.kernel_report",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    """Print the report, and write it."""
+    parser = new_parser("benchmarks.profile.kernel_report", __doc__)
     parser.add_argument("operation", help=f"such as {', '.join(CONVOLUTIONS)}, dense_forward, relu_backward")
     parser.add_argument("--layer", help="of the published network (default: the operation's first, for conv2d conv2)")
     parser.add_argument("--batch", type=int, default=16, help="images (default: %(default)s)")
@@ -95,20 +88,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--blocks", type=int, default=BLOCKS, help="of a launch to trace (default: %(default)s)")
     parser.add_argument("--json", metavar="FILE", type=file, help="write it all")
     options = parser.parse_args(arguments)
-    try:
-        title, found = versions(options.operation, options.layer, options.batch)
-        if options.version is not None:
-            found = [each for each in found if each.name == options.version] or _unknown(
-                "version", options.version, [each.name for each in found]
-            )
-        if options.blocks < 1:
-            raise InputError(f"blocks is {options.blocks}, expected 1 or more")
-        if options.gpu not in GPUS:
-            _unknown("GPU", options.gpu, list(GPUS))
-        reports = _report(title, found, GPUS[options.gpu], options.blocks)
-    except InputError as error:
-        print(f"benchmarks.profile.kernel_report: {error}", file=sys.stderr)
-        return 2
+    title, found = versions(options.operation, options.layer, options.batch)
+    if options.version is not None:
+        found = [each for each in found if each.name == options.version] or _unknown(
+            "version", options.version, [each.name for each in found]
+        )
+    if options.blocks < 1:
+        raise InputError(f"blocks is {options.blocks}, expected 1 or more")
+    if options.gpu not in GPUS:
+        _unknown("GPU", options.gpu, list(GPUS))
+    reports = _report(title, found, GPUS[options.gpu], options.blocks)
     if options.json:
         document = {**machine(), "title": title, "gpu": asdict(GPUS[options.gpu]), "times": "PREDICTED, not measured"}
         document["versions"] = [
@@ -120,7 +109,7 @@ def main(arguments: list[str] | None = None) -> int:
             }
             for version, launches in reports
         ]
-        Path(options.json).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        write_json(options.json, document)
     return 0
 
 

@@ -1,15 +1,13 @@
 """Registers, shared memory, spills and resident blocks of each kernel, as compilers report them.
 
-The tables are in benchmarks/results/kernel_resources/, one a compiler;
-benchmarks/profile/toolchains.py measures them. A row is
-a kernel as its file has it; or a kernel that is compiled once a layer, with a tile that the published network takes on
-the architecture's GPU. Blocks have the size of __launch_bounds__, else the 256 threads of elementwise kernels; shared
-memory whose size the launch chooses is not counted.
+The tables are in benchmarks/results/kernel_resources/, one a compiler; benchmarks/profile/toolchains.py measures them.
+A row is a kernel as its file has it; or a kernel that is compiled once a layer, with a tile that the published network
+takes on the architecture's GPU. Blocks have the size of __launch_bounds__, else the 256 threads of elementwise kernels;
+shared memory whose size the launch chooses is not counted.
 """
 
 from __future__ import annotations
 
-import json
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,9 +21,10 @@ from gzkern.runtime.backend import Limits
 from gzkern.runtime.kernel import Kernel
 from gzkern.runtime.nvrtc import Program
 
+from ..harness.report import RESULTS, read_json, write_lines
 from .occupancy import resident_blocks
 
-FOLDER = Path(__file__).parents[1] / "results" / "kernel_resources"
+FOLDER = RESULTS / "kernel_resources"
 ACCEPTED = Path(__file__).parent / "accepted_spills.toml"
 UPDATE = "python -m benchmarks.profile.toolchains --update"
 
@@ -176,19 +175,16 @@ def recorded_versions() -> list[str]:
 
 def read(version: str) -> dict[Key, Row]:
     """Read the table of a compiler, such as "13.0"; it is empty where none is recorded."""
-    path = _path(version)
-    rows = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
-    return {row.key: row for row in (Row(*values) for values in rows)}
+    document = read_json(_path(version)) or {"rows": []}
+    return {row.key: row for row in (Row(*values) for values in document["rows"])}
 
 
 def write(version: str, rows: Iterable[Row]) -> Path:
     """Write a compiler's table, a row a line, and return its path."""
     ordered = sorted(rows, key=lambda row: (row.kernel, row.architecture, row.tile))
-    lines = ",\n".join(f"  {json.dumps(astuple(row))}" for row in ordered)
     head = {"command": UPDATE, "compiler": f"NVRTC {version}", "columns": [field.name for field in fields(Row)]}
-    FOLDER.mkdir(exist_ok=True)
     path = _path(version)
-    path.write_text(f'{{\n {json.dumps(head)[1:-1]},\n "rows": [\n{lines}\n ]\n}}\n', encoding="utf-8")
+    write_lines(path, head, map(astuple, ordered))
     return path
 
 

@@ -36,12 +36,12 @@ from gzkern.runtime.emulator.trace import LaunchTrace
 from gzkern.training.feeds import ImageFeed
 from gzkern.training.steps import record
 
-from ..harness.command import call
+from ..harness.command import call, new_parser
 from ..harness.engines import STEP
 from ..harness.floor import floor, step_work
 from ..harness.options import chosen, file, positive
 from ..harness.peaks import Peaks, peaks_of
-from ..harness.report import print_table, write_json
+from ..harness.report import print_table, write_rows
 from . import disassembly
 from .kernel_report import BLOCKS, extents, look
 from .model import GPUS, Gpu, array_bytes
@@ -76,7 +76,7 @@ def main(arguments: list[str] | None = None) -> int:
     totals = [_total(timeline) for timeline in timelines]
     print_table(totals, list(totals[0]))
     if options.json:
-        write_json(options.json, [row for some in rows for row in some], {"times": times, "totals": totals})
+        write_rows(options.json, [row for some in rows for row in some], {"times": times, "totals": totals})
     if options.png:
         _draw(timelines, times, options.png)
     return 0
@@ -268,11 +268,7 @@ def _draw(timelines: Sequence[Timeline], times: str, path: str) -> None:
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.profile.timeline",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = new_parser("benchmarks.profile.timeline", __doc__)
     precisions = chosen("precision", PRECISIONS, everything=True)
     parser.add_argument("--precision", type=precisions, default=["fp32"], help="some with commas (default: fp32)")
     parser.add_argument("--batch", type=positive, default=16, help="images (default: %(default)s)")

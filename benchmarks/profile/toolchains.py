@@ -10,9 +10,7 @@ cache of gzkern, some 640 MB, where the programs are kept too. It needs no GPU.
 
 from __future__ import annotations
 
-import argparse
 import re
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -21,6 +19,7 @@ from gzkern.runtime import source
 from gzkern.runtime.backend import Unit
 from gzkern.runtime.nvrtc import Program
 
+from ..harness.command import call, new_parser
 from ..harness.options import chosen
 from ..harness.report import print_table
 from .kernel_resources import (
@@ -83,12 +82,8 @@ class Result:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Compile, print a table, record the rows with --update; return 1 if there are problems, 2 without a compiler."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.profile.toolchains",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    """Compile, print a table, record the rows with --update; return 1 if there are problems."""
+    parser = new_parser("benchmarks.profile.toolchains", __doc__)
     versions, architectures = ",".join(REQUIREMENTS), ",".join(GPUS)
     names = chosen("version", [*REQUIREMENTS, HERE])
     parser.add_argument("--versions", type=names, default=versions, help=f"of {versions},{HERE}")
@@ -97,16 +92,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--update", action="store_true", help="rewrite the tables of these versions")
     options = parser.parse_args(arguments)
     results: list[Result] = []
-    try:
-        for version in options.versions:
-            with Compiler(version) as compiler:
-                of_version = compile_known(compiler, options.architectures)
-            if options.update and of_version:
-                _update(of_version)
-            results += of_version
-    except GzkernError as error:
-        print(f"benchmarks.profile.toolchains: {error}", file=sys.stderr)
-        return 2
+    for version in options.versions:
+        with Compiler(version) as compiler:
+            of_version = compile_known(compiler, options.architectures)
+        if options.update and of_version:
+            _update(of_version)
+        results += of_version
     print_table([result.cells() for result in results], COLUMNS)
     found = all_problems(results)
     print("".join(f"{problem}\n" for problem in found), end="")
@@ -166,4 +157,4 @@ def _update(results: Sequence[Result]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    call(main)

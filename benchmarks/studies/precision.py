@@ -33,10 +33,10 @@ from gzkern.errors import InputError
 from gzkern.models.network import Network, build_network
 from gzkern.runs.run import load
 
-from ..harness import command
+from ..harness.command import call, new_parser
 from ..harness.engines import example_batch
 from ..harness.options import DEVICES, chosen, file, positive
-from ..harness.report import print_table, write_json
+from ..harness.report import print_table, write_rows
 from .decisions import differing, following, witnessed
 from .rounding import CAVEAT, RoundingDevice
 
@@ -59,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.json:
             facts = {name: getattr(options, name) for name in ("device", "config", "batch", "data", "run")}
             products = {"tf32": CAVEAT} if options.device == "cpu" else {}
-            write_json(options.json, rows, {**facts, **products, **select(options.device).describe()})
+            write_rows(options.json, rows, {**facts, **products, **select(options.device).describe()})
     print_table(rows, ["precision", "array", "norm", "largest", "norm_same_decisions", "norm_other_mask"])
     return 0
 
@@ -139,10 +139,7 @@ def _batch(config: Config, data: str | None) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
-    form = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.studies.precision", description=__doc__, formatter_class=form
-    )
+    parser = new_parser("benchmarks.studies.precision", __doc__)
     parser.add_argument("--device", choices=DEVICES, default="cpu", help="default: %(default)s")
     parser.add_argument("--config", default="laptop", help="preset or TOML file (default: %(default)s)")
     parser.add_argument("--batch", type=positive, default=16, help="images (default: %(default)s)")
@@ -157,4 +154,4 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    command.call(main)
+    call(main)

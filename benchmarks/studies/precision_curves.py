@@ -20,9 +20,9 @@ from gzkern.device import select
 from gzkern.runs.run import Run, load
 from gzkern.training.loop import train
 
-from ..harness import command
+from ..harness.command import call, new_parser
 from ..harness.options import DEVICES, chosen, file, picture, positive
-from ..harness.report import print_table, write_json
+from ..harness.report import print_table, write_rows
 from .precision import PRECISIONS, device_of, in_precision, precisions_of
 from .rounding import CAVEAT
 
@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.device == "cpu":
         facts["tf32"] = CAVEAT
     if options.json:
-        write_json(options.json, rows, facts)
+        write_rows(options.json, rows, facts)
     if options.png:
         draw(rows, f"cpu; tf32: {CAVEAT}" if options.device == "cpu" else options.device, options.png)
     return 0
@@ -94,10 +94,7 @@ def _trained(options: argparse.Namespace, precision: str, seed: int) -> Run:
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
-    form = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.studies.precision_curves", description=__doc__, formatter_class=form
-    )
+    parser = new_parser("benchmarks.studies.precision_curves", __doc__)
     parser.add_argument("--device", choices=DEVICES, default="cuda", help="default: %(default)s")
     parser.add_argument("--config", default="laptop", help="preset or TOML file (default: %(default)s)")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="as in gzkern train")
@@ -122,4 +119,4 @@ def _seeds(text: str) -> list[int]:
 
 
 if __name__ == "__main__":
-    command.call(main)
+    call(main)

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks import augment, augment_table
+from benchmarks import augment, tables
 from benchmarks.baselines import warp_engines
 from gzkern.augment.pool import new_staging_buffer
 from gzkern.config import load_config
@@ -71,7 +71,8 @@ def test_rows_and_tables(few, demo_folder, tmp_path, capsys):
     assert warp["ratio"] == pytest.approx(warp["baseline_ms"] / warp["ms"])
     assert warp["ns_a_sample"] == pytest.approx(1e6 * warp["ms"] / (2 * 69 * 69))
     assert warp["memory_share"] > 0
-    table = augment_table.render(measured)
+    path.rename(tmp_path / "augment_cpu.json")
+    table = tables.augment_text(tmp_path)
     assert table.count("\n| gzkern |") == table.count("\n| scipy |") == table.count("\n| JPEG |") == 1
 
 

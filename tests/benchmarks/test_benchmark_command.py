@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import conv, ops, tiles
-from benchmarks.harness import command, comparison
+from benchmarks.harness import command, measuring
 from benchmarks.harness.options import file, minutes, picture
 from benchmarks.profile import kernel_report
 from gzkern.errors import GzkernError, InputError
@@ -36,7 +36,7 @@ def test_one_sentence_in_place_of_a_traceback(raised, code, sentence, capsys):
         command.call(main)
     assert stop.value.code == code
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("benchmarks.")
+    assert line.startswith(f"{command.module_name()}: ")
     assert sentence in line
 
 
@@ -45,7 +45,7 @@ def test_without_a_gpu_an_earlier_measurement_stands(benchmark, monkeypatch, tmp
     def absent(*arguments):
         raise InputError(ABSENT)
 
-    monkeypatch.setattr(comparison, "select", absent)
+    monkeypatch.setattr(measuring, "select", absent)
     path = tmp_path / "rows.json"
     small = ("--batch", "1", "--json", str(path))
     assert benchmark.main(list(small)) == 0

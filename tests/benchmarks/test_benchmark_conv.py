@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from paths import TESTS, python_path
 
-from benchmarks import conv, conv_table, ops
+from benchmarks import conv, ops
 from benchmarks.harness import comparison
+from benchmarks.harness.measuring import Harness
 from benchmarks.harness.peaks import peaks_of
 from benchmarks.harness.problems.conv2d import ConvProblem
 from benchmarks.harness.problems.layers import published, small
@@ -205,21 +206,21 @@ def problem(result=1.0):
 def new_harness(seconds, **changes):
     peaks = peaks_of({"compute_capability": 9.0, "multiprocessors": 132, "clock_mhz": 1755.0, "peak_fp32_tflops": 59.3,
                       "peak_memory_gb_s": 3352.0, "l2_bytes": 50 << 20})  # fmt: skip
-    return comparison.Harness("cuda", SimpleNamespace(name="cuda"), None, Slowly(seconds), 3, peaks, **changes)
+    return Harness("cuda", SimpleNamespace(name="cuda"), None, Slowly(seconds), 3, peaks, **changes)
 
 
 def test_a_row_above_the_peak_fails_the_run(capsys):
-    rows, code = comparison.run([problem()], new_harness(1e-4), [], None)
+    rows, code = comparison.compare([problem()], new_harness(1e-4), [], None)
     assert code == 0
     assert rows[0]["peak_percent"] == pytest.approx(100 * 10 / 59.3)
-    rows, code = comparison.run([problem()], new_harness(1e-5), [], None)
+    rows, code = comparison.compare([problem()], new_harness(1e-5), [], None)
     assert code == 1
     assert "100.0 TFLOP/s is above 59.3, the peak of this device" in rows[0]["error"]
     assert rows[0]["error"] in capsys.readouterr().err
 
 
 def test_a_wrong_result_fails_the_run_and_is_not_timed():
-    rows, code = comparison.run([problem(result=3.0)], new_harness(1e-4), [], None)
+    rows, code = comparison.compare([problem(result=3.0)], new_harness(1e-4), [], None)
     assert code == 1
     assert rows[0]["ms"] is None
     assert "conv2d conv2 forward pool fp32, batch 16: off by 2 times" in rows[0]["error"]
@@ -229,7 +230,7 @@ def test_a_problem_that_breaks_leaves_the_others(tmp_path):
     broken = problem()
     broken.ours = lambda device: 1 / 0
     path = tmp_path / "rows.json"
-    rows, code = comparison.run([broken, problem()], new_harness(1e-4), [], str(path))
+    rows, code = comparison.compare([broken, problem()], new_harness(1e-4), [], str(path))
     assert code == 1
     assert "ZeroDivisionError" in rows[0]["error"]
     assert rows[1]["ms"] == pytest.approx(0.1)
@@ -237,7 +238,7 @@ def test_a_problem_that_breaks_leaves_the_others(tmp_path):
 
 
 def test_what_there_is_no_time_for_is_listed():
-    rows, code = comparison.run([problem()], new_harness(1e-4, deadline=0.0), [], None)
+    rows, code = comparison.compare([problem()], new_harness(1e-4, deadline=0.0), [], None)
     assert code == 0
     assert rows[0]["missing"] == "no time left"
 
@@ -250,11 +251,11 @@ def test_the_fastest_plan_whose_result_is_right_is_the_baseline(monkeypatch):
     ]
     library = SimpleNamespace(missing=lambda device: None, contenders=lambda problem, device: iter(plans))
     monkeypatch.setitem(comparison.BASELINES, "cudnn", library)
-    rows, _ = comparison.run([problem()], new_harness(1e-4), ["cudnn"], None)
+    rows, _ = comparison.compare([problem()], new_harness(1e-4), ["cudnn"], None)
     assert [row["plan"] for row in rows] == ["right", "right"]
     assert rows[0]["ratio"] == 1.0
     del plans[2]
-    rows, _ = comparison.run([problem()], new_harness(1e-4), ["cudnn"], None)
+    rows, _ = comparison.compare([problem()], new_harness(1e-4), ["cudnn"], None)
     assert "broken: division by zero" in rows[0]["missing"]
     assert "wrong: off by 98.0 times the bound" in rows[0]["missing"]
 
@@ -262,38 +263,11 @@ def test_the_fastest_plan_whose_result_is_right_is_the_baseline(monkeypatch):
 def test_the_roofline_is_drawn(tmp_path):
     pytest.importorskip("matplotlib")
     here = new_harness(1e-4)
-    rows, _ = comparison.run([problem()], here, [], None)
+    rows, _ = comparison.compare([problem()], here, [], None)
     draw(rows, here.peaks, str(tmp_path / "some.png"))
     draw([], here.peaks, str(tmp_path / "none.png"))
     for name in ("some.png", "none.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
-
-
-def test_the_readme_s_table(tmp_path, monkeypatch):
-    assert conv_table.render(None).startswith("Not measured; `python -m benchmarks.conv --json")
-    rows, _ = comparison.run([problem()], new_harness(1e-4), [], None)
-    faster = {**rows[0], "baseline": "cudnn", "plan": "N,H,W,C", "baseline_ms": 0.2, "ratio": 2.0}
-    slower = {**faster, "baseline": "torch", "baseline_ms": 0.3, "ratio": 3.0}
-    measured = {"rows": [slower, faster, rows[1]], "date": "2030-01-02T03", "driver": "1.2"}
-    lines = conv_table.render(measured).splitlines()
-    assert lines[2] == "| conv2 | forward | pool | fp32 | 16 | 0.1 (0.1–0.1) | 10 | 17 | cudnn: N,H,W,C | 0.2 | 2.00 |"
-    assert lines[4].startswith("cuda, driver 1.2, 2030-01-02: medians of 3 samples")
-    (tmp_path / "benchmarks" / "results").mkdir(parents=True)
-    readme = tmp_path / "README.md"
-    readme.write_text(f"before\n{conv_table.BEGIN}\nold\n{conv_table.END}\nafter\n")
-    monkeypatch.setattr(conv_table, "ROOT", tmp_path)
-    assert conv_table.main() == 0
-    assert readme.read_text().splitlines()[2].startswith("Not measured")
-    (tmp_path / conv_table.RESULT).write_text(json.dumps(measured))
-    assert conv_table.main() == 0
-    assert readme.read_text().splitlines()[4:] == [*lines[2:], conv_table.END, "after"]
-
-
-def test_the_readme_has_the_table_of_what_is_measured():
-    path = conv_table.ROOT / conv_table.RESULT
-    measured = json.loads(path.read_text()) if path.is_file() else None
-    text = (conv_table.ROOT / "README.md").read_text(encoding="utf-8")
-    assert f"{conv_table.BEGIN}\n{conv_table.render(measured)}\n{conv_table.END}" in text
 
 
 def test_a_gradient_of_the_weights_is_checked_on_filters_of_both_ends():

@@ -36,7 +36,7 @@ def test_the_emulated_kernels_round_alike():
     from gzkern.cuda.conv2d import operation as kernels
 
     x, weight, bias = normal(16, 12, 12, 16), normal(16, 3, 3, 32), np.zeros((32, 10, 10), np.float32)
-    expected, _ = RoundingDevice().conv2d.forward(x, weight, bias, activate=False, pool=False)
+    expected, _ = RoundingDevice().operations.conv2d.forward(x, weight, bias, activate=False, pool=False)
     y, _ = kernels.convolve(x, weight, bias, "plain", "mma", "tf32")
     unrounded, _ = conv2d.forward(x, weight, bias, activate=False, pool=False)
     assert np.abs(y - expected).max() < 1e-4 < np.abs(unrounded - expected).max()
@@ -45,14 +45,14 @@ def test_the_emulated_kernels_round_alike():
 @pytest.mark.parametrize("pool", [True, False])
 def test_a_convolution_of_rounded_operands(pool):
     x, weight, bias = normal(3, 11, 9, 8), normal(3, 4, 2, 5), normal(5, 8, 8)
-    y, code = RoundingDevice().conv2d.forward(x, weight, bias, pool=pool)
+    y, code = RoundingDevice().operations.conv2d.forward(x, weight, bias, pool=pool)
     operands = [to_tf32(array).astype(np.float64) for array in (x, weight)]
     exact, exact_code = conv2d.forward(*operands, bias.astype(np.float64), pool=pool)
     np.testing.assert_allclose(y, exact, atol=1e-4)
     if pool:
         np.testing.assert_array_equal(code, exact_code)
     gradient = normal(*y.shape)
-    got = RoundingDevice().conv2d.backward(x, weight, y, code, gradient)
+    got = RoundingDevice().operations.conv2d.backward(x, weight, y, code, gradient)
     exact = conv2d.backward(*operands, exact, exact_code, to_tf32(gradient).astype(np.float64))
     for array, expected in zip(got[:2], exact[:2], strict=True):
         np.testing.assert_allclose(array, expected, atol=1e-3)
@@ -62,12 +62,12 @@ def test_a_convolution_of_rounded_operands(pool):
 @pytest.mark.parametrize("activation", ["linear", "relu", "maxout"])
 def test_a_dense_layer_of_rounded_operands(activation):
     x, weight, bias = normal(33, 7), normal(33, 10), normal(10)
-    y, code = RoundingDevice().dense.forward(x, weight, bias, activation=activation)
+    y, code = RoundingDevice().operations.dense.forward(x, weight, bias, activation=activation)
     operands = [to_tf32(array).astype(np.float64) for array in (x, weight)]
     exact, _ = dense.forward(*operands, bias.astype(np.float64), activation=activation)
     np.testing.assert_allclose(y, exact, atol=1e-5)
     gradient = normal(*y.shape)
-    got = RoundingDevice().dense.backward(x, weight, y, code, gradient, activation=activation)
+    got = RoundingDevice().operations.dense.backward(x, weight, y, code, gradient, activation=activation)
     exact = dense.backward(*operands, y, code, to_tf32(gradient).astype(np.float64), activation=activation)
     for array, expected in zip(got[:2], exact[:2], strict=True):
         np.testing.assert_allclose(np.asarray(array), expected, atol=1e-4)

@@ -1,4 +1,4 @@
-"""The benchmark of the training step: its settings, engines that fail alone, the README's tables."""
+"""The benchmark of the training step: its settings, engines that fail alone, rows."""
 
 import dataclasses
 import json
@@ -13,7 +13,7 @@ import tomli_w
 from paths import TESTS, python_path
 from small import small_config
 
-from benchmarks import train_step, train_table
+from benchmarks import train_step
 from benchmarks.harness.engines import PREDICT, STEP, Case, Engine, Process
 from benchmarks.harness.peaks import Peaks, peaks_of
 from benchmarks.harness.turns import Measured, take_turns
@@ -144,53 +144,6 @@ def test_settings_begin_with_steps_and_bf16_only_predicts():
         ("tf32", 16, (STEP, PREDICT)), ("tf32", 256, (STEP,)), ("tf32", 960, (PREDICT,)),
         ("bf16", 960, (PREDICT,)), ("bf16", 16, (PREDICT,)),
     ]  # fmt: skip
-
-
-def row(name, engine, ms, **known):
-    common = {"name": name, "engine": engine, "precision": "tf32", "batch": 16, "repeats": 15, "engine_version": "2"}
-    times = {"ms": ms, "ms_p20": ms, "ms_p80": ms, "failed": None}
-    return {**dict.fromkeys(train_step.DERIVED), **common, **times, **known}
-
-
-def test_the_readme_s_tables(tmp_path, monkeypatch, capsys):
-    assert train_table.render(None).startswith("Not measured; `python -m benchmarks.train_step --device cuda")
-    ours = {"images_per_s": 16e3, "paper_run_minutes": 26.0, "floor_percent": 29.7, "ratio": 2.0}
-    rows = [
-        row(STEP, "gzkern", 1.0, **ours),
-        row(STEP, "torch", 4.0),
-        row(STEP, "torch compiled", None, failed="RuntimeError: no compiler"),
-        row(STEP, "torch graph", 3.0),
-        row(STEP, "torch channels-last graph", 2.0),
-        row(PREDICT, "gzkern", 0.5, images_per_s=32e3, submission_minutes=42.5),
-    ]
-    measured = {"rows": rows, "date": "2030-01-02T03", "gpu": "some GPU", "driver": "1.2"}
-    lines = train_table.render(measured).splitlines()
-    assert lines[2] == "| tf32 | 16 | 1 (1–1) | 16,000 | 26.0 min | 30 % | 4 | – | – | 2 | 2.00 |"
-    assert lines[6] == "| tf32 | 16 | 0.5 (0.5–0.5) | 32,000 | 42.5 min | – | – | – | – | – | – |"
-    assert lines[0].count("|") == lines[1].count("|") == lines[2].count("|")
-    assert lines[8].startswith("some GPU, driver 1.2, 2030-01-02: medians of 15 samples")
-    (tmp_path / "benchmarks" / "results").mkdir(parents=True)
-    readme = tmp_path / "README.md"
-    readme.write_text(f"before\n{train_table.BEGIN}\nold\n{train_table.END}\nafter\n")
-    monkeypatch.setattr(train_table, "ROOT", tmp_path)
-    assert train_table.main() == 0
-    assert readme.read_text().splitlines()[2].startswith("Not measured")
-    (tmp_path / train_table.RESULT).write_text(json.dumps(measured))
-    assert train_table.main() == 0
-    assert readme.read_text().splitlines()[4:] == [*lines[2:], train_table.END, "after"]
-    rows.append(row(PREDICT, "gzkern", None, failed="an answer is off by 1.0e-03"))
-    (tmp_path / train_table.RESULT).write_text(json.dumps(measured))
-    assert train_table.main() == 1
-    assert "an answer is off" in capsys.readouterr().err
-
-
-def test_the_readme_has_the_tables_of_what_is_measured():
-    text = (train_table.ROOT / "README.md").read_text(encoding="utf-8")
-    if train_table.BEGIN not in text:
-        pytest.skip("the README has no place for them")
-    path = train_table.ROOT / train_table.RESULT
-    measured = json.loads(path.read_text()) if path.is_file() else None
-    assert f"{train_table.BEGIN}\n{train_table.render(measured)}\n{train_table.END}" in text
 
 
 def test_rows_name_the_fastest_rival_in_their_precision():

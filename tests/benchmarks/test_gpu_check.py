@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
+from itertools import pairwise
 
 import pytest
 
@@ -104,9 +106,10 @@ def test_commands_name_what_is_there():
         for item in stage.items:
             command = item.arguments(100, ROOT / "result.json")
             assert not [argument for argument in command if "{" in argument]
-            for argument in command:
-                if argument.startswith("tests/"):
-                    assert (ROOT / argument).exists(), argument
+            files = [argument for argument in command if argument.startswith("tests/")]
+            assert all((ROOT / file).exists() for file in files), files
+            modules = [each for before, each in pairwise(command) if before == "-m" and each != "gpu"]
+            assert all(find_spec(module) for module in modules), modules
     assert {name for found in FILES.values() for name in found} <= set(names)
 
 
@@ -124,8 +127,10 @@ def test_items_end_themselves_before_their_limit(name, option, value):
 def test_every_command_is_understood(small, monkeypatch):
     """By the parser of the benchmark that it calls, up to where it would ask for the GPU."""
     from benchmarks import bandwidth, conv, ops, tiles, train_step
+    from benchmarks.studies import precision
 
     parsers = {"bandwidth": bandwidth, "conv": conv, "tiles": tiles, "train_step": train_step}
+    parsers["studies.precision"] = precision
     for stage in stages(small):
         for item in stage.items:
             command = item.arguments(100, ROOT / "result.json")
@@ -436,7 +441,7 @@ def test_tiles_and_ceilings():
     copy = {"name": "copy on the device", "gb_s": 4301.2}
     results = [item("tiles", tile("a", 0.05, None), tile("b", 0.1, "yes")), item("bandwidth", copy, gap)]
     assert summary(results) == [
-        "conv2 forward in fp32, batch 16: unrolled <a> takes 50.0 µs, the chosen unrolled <b> 100.0",
+        "conv2 forward in fp32, batch 16: specialised <a> takes 50.0 µs, the chosen specialised <b> 100.0",
         "a copy on the device: 4301 GB/s, read and written",
         "a kernel more in a CUDA graph: 1.7 µs; the predictions assume 1",
     ]

@@ -15,7 +15,7 @@ LIMIT = 20.0  # seconds of an item; without a fault it takes three
 
 LAUNCH = """
 import numpy as np
-from gzkern.cuda import relu, maxout
+from gzkern.cuda import maxout, relu
 from gzkern.runtime import cuda_backend
 backend = cuda_backend.backend()
 x = backend.asarray(np.arange(1, 9, dtype=np.float32).reshape(4, 2))

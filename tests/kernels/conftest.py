@@ -1,7 +1,6 @@
 """What the kernel tests measured, for ``--record FILE``."""
 
 import contextlib
-import json
 from collections import defaultdict
 from functools import cache
 
@@ -50,7 +49,7 @@ def pytest_sessionfinish(session):
     path = session.config.getoption("--record")
     rows = session.config.stash.get(_measured, [])
     if path and rows:
-        from benchmarks.harness.report import machine
+        from benchmarks.harness.report import machine, write_json
         from gzkern.device import select
 
         facts = machine()
@@ -63,6 +62,4 @@ def pytest_sessionfinish(session):
             {"device": device, "kernel": kernel, "proof": proof, "runs": len(errors), "error": max(errors)}
             for (device, kernel, proof), errors in sorted(groups.items())
         ]
-        with open(path, "w", encoding="utf-8") as file:
-            json.dump({**facts, "failed": session.testsfailed, "rows": summary}, file, indent=1)
-            file.write("\n")
+        write_json(path, {**facts, "failed": session.testsfailed, "rows": summary})
