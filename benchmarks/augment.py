@@ -1,9 +1,9 @@
-"""Speed of augmentation on the CPU: the warp against other libraries, and the whole way from files to batches.
+"""Speed of augmentation on the CPU: the warp against other libraries, and the whole path from files to batches.
 
 python -m benchmarks.augment --baseline skimage,opencv,scipy,torch --json FILE
 
 Engines take turns, on images that lie in no cache; each row has the median of the samples. One thread an engine, then
-two, up to all cores. Ways: the pool with one thread over the bare warp with one; from a pack; from JPEG files.
+two, up to all cores. Then the pool: with one thread against the bare warp; from a pack; from JPEG files.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ class _Turn:
 
 
 def _overhead(images: np.ndarray, config: Config, samples: int) -> dict[str, Any]:
-    """What one thread of the pool makes, against the warp alone in the benchmark's."""
+    """Compare one thread of the pool with the bare warp in the benchmark's own thread."""
     batch, count = config.train.batch, _WAY
     examples = np.arange(count)
     indices, placed = examples % len(images), _tables(examples, images, config)
@@ -259,7 +259,7 @@ def _index_of(images: Images) -> Callable[[int, int], np.ndarray]:
 
 
 def _tables(examples: np.ndarray, images: Images, config: Config) -> Tables:
-    """Of training examples, as the pool draws them."""
+    """Return the matrices and shifts of training examples, as the pool draws them."""
     indices = _index_of(images)(int(examples[0]), int(examples[-1]) + 1)
     return tables(examples, indices, 0, config.augment, config.data, images.shape[1:3])
 
@@ -276,7 +276,7 @@ def _error(warp: Warp, config: Config) -> float:
 
 
 def _bytes(images: np.ndarray, config: Config) -> float:
-    """What an image must move at least: the rows that its crops sample, read once, and the crops, written; mean."""
+    """Return the mean bytes that an image moves at least: rows that its crops sample, read once, and its crops."""
     height, width = images.shape[1:3]
     matrices, _ = _tables(np.arange(1_000), images, config)
     last = config.data.target - 1

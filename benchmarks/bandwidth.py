@@ -3,8 +3,7 @@
 python -m benchmarks.bandwidth --json bandwidth.json
 
 Copies on the device count bytes read and bytes written. The gap is what each further empty kernel adds to a CUDA graph
-of one branch: benchmarks/profile/timeline.py assumes one for its PREDICTED steps. A launch
-is what the host needs for one.
+of one branch: benchmarks/profile/timeline.py assumes one for its PREDICTED steps. The time of a launch is the host's.
 """
 
 from __future__ import annotations

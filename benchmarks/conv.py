@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def convolutions(options: argparse.Namespace, plain: tuple[bool, ...] = (False, True)) -> Iterator[ConvProblem]:
-    """What was asked for, most telling first: precisions as given, then batches, then what costs the network most."""
+    """Yield the problems asked for, most telling first: by precision as given, by batch, then by cost of the layer."""
     for precision in options.precision:
         for batch in batches_of(options):
             for is_plain in plain:

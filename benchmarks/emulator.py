@@ -1,4 +1,4 @@
-"""What the emulated device costs: threads, barriers, shuffles, launches, and a dense product.
+"""Costs of the emulated device: threads, barriers, shuffles, launches, and a dense product.
 
 python -m benchmarks.emulator --json benchmarks/results/emulator.json
 """

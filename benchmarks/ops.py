@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def problems(options: argparse.Namespace) -> Iterator[Problem]:
-    """What was asked for, the most costly first."""
+    """Yield the problems asked for, the most costly first."""
     sizes = options.batch or (TRAINING if options.device == "cuda" else batches_of(options))
     for op in options.op:
         for batch in sizes:

@@ -1,4 +1,4 @@
-"""What recentring finds in real galaxies, beside what the original published, and beside SExtractor itself.
+"""Recentring of real galaxies, against the statistics of the original and against SExtractor itself.
 
 python -m benchmarks.recentring FOLDER [FOLDER ...]                    a table in Markdown, of the first and of all
 python -m benchmarks.recentring FOLDER --sextractor source-extractor   and how often that program measures the same
@@ -36,13 +36,13 @@ _PUBLISHED = {
     "gen2": (213.20, 213.32, 170.7, 0.667, 0.828, 0.937, 1.050, 1.21, 5.5, 0.26, 0.0),
     "gen1": (213.21, 213.28, 170.8, *[math.nan] * 7, 100 * 6 / 61578),
 }
-"""Of the 61,578 training images; x and y, which SExtractor counts from 1, counted from 0."""
+"""Statistics of the 61,578 training images; x and y, which SExtractor counts from 1, counted from 0."""
 
 _DRAWN = (34, 74, 42, 16, 61)  # of gzkern demo-data: small, off the centre, on the slant, large, and very large
 
 
 def main() -> int:
-    """See the module."""
+    """Print the tables, or draw the picture."""
     parser = new_parser("benchmarks.recentring", __doc__)
     parser.add_argument("folders", nargs="*", metavar="FOLDER", help="of images of 424×424 pixels")
     parser.add_argument("--sextractor", metavar="PROGRAM", help="run this on the same images and compare")
@@ -94,7 +94,7 @@ def statistics(objects: np.ndarray) -> np.ndarray:
 
 
 def standard_errors(objects: np.ndarray, times: int = 1000) -> np.ndarray:
-    """Of the statistics, by bootstrap."""
+    """Return the standard errors of the statistics, by bootstrap."""
     rng = np.random.default_rng(0)
     drawn = [statistics(objects[rng.integers(0, len(objects), len(objects))]) for _ in range(times)]
     return np.std(drawn, axis=0)
@@ -105,7 +105,7 @@ def _digits(label: str) -> int:
 
 
 def run_sextractor(program: str, images: np.ndarray, threshold: float) -> np.ndarray:
-    """What the program finds, with its defaults and the original's way of asking: (n, 6) as ``find_objects``."""
+    """Return the objects (n, 6) of the program with its defaults, called as the original did; as ``find_objects``."""
     with tempfile.TemporaryDirectory() as folder:
         shared = Path(folder)
         (shared / "default.sex").write_bytes(_run([program, "-d"], shared))
@@ -142,7 +142,7 @@ def _run(command: Sequence[str], folder: Path) -> bytes:
 
 
 def compare(ours: np.ndarray, theirs: np.ndarray) -> str:
-    """How far apart the two are, in a sentence."""
+    """Say in a sentence how far apart the two are."""
     apart = np.hypot(*(ours - theirs)[:, :2].T)
     size = np.abs((ours[:, 5] * ours[:, 2]) / (theirs[:, 5] * theirs[:, 2]) - 1)
 

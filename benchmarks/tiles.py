@@ -1,4 +1,4 @@
-"""Which tile is fastest: the compiled kernels of a convolution, each with the tiles that its estimate ranks first.
+"""The fastest tile: compiled kernels of a convolution, each with the tiles that its estimate ranks first.
 
 In fp32 the last of the ladder's versions, which needs no tile, takes part.
 
@@ -51,14 +51,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _problems(options: argparse.Namespace) -> Iterator[ConvProblem]:
-    """What was asked for, and has kernels of its precision."""
+    """Yield the problems asked for that have kernels of their precision."""
     for problem in convolutions(options, plain=(False,)):
         if problem.precision in conv2d.precisions_of(problem.pass_name):
             yield problem
 
 
 def _rows(problem: ConvProblem, here: Harness, top: int) -> Iterator[Row]:
-    """One row a tile, fastest first."""
+    """Yield one row a tile, fastest first."""
     assert here.device is not None
     rows, calls = {}, {}
     for name, facts, contender in _contenders(problem, here.device, top):
@@ -84,7 +84,7 @@ def _rows(problem: ConvProblem, here: Harness, top: int) -> Iterator[Row]:
 
 
 def _contenders(problem: ConvProblem, device: Device, top: int) -> Iterator[tuple[str, dict[str, Any], Contender]]:
-    """Name, facts and call of the first tiles of each version, and of the ladder."""
+    """Yield name, facts and call of the first tiles of each version, and of the ladder."""
     limits = backend_of("conv2d", x=device.asarray(problem.array("x")[:1, :1, :1, :4].copy())).limits
     asked = problem.pass_name, problem.sizes, problem.epilogue, limits, problem.precision
     taken = conv2d.choose(*asked)

@@ -41,7 +41,7 @@ from .harness.verify import PRECISIONS
 
 PAPER_STEPS = 1_562_500
 SUBMISSION = 17 * 60 * 79_975
-"""Predictions behind the winning submission: networks × views × images."""
+"""Predictions of the winning submission: networks × views × images."""
 
 _LAST: dict[str, Any] = {"channels_last": True}
 _GRAPH: dict[str, Any] = {"captured": True}
@@ -82,14 +82,14 @@ class Setting:
 
 @dataclass(frozen=True)
 class Bench:
-    """Where settings are measured.
+    """The bench on which settings are measured.
 
     Attributes:
         config: of the network.
         published: whether that is the paper's.
         device: by name.
         peaks: of the device.
-        baselines: whom to compare with.
+        baselines: libraries to compare with.
         threads: of the CPU.
         repeats: samples of an engine's pass.
     """
@@ -137,7 +137,7 @@ def settings(precisions: Iterable[str], trained: Iterable[int], predicted: Itera
 
 
 def contenders(setting: Setting, bench: Bench) -> dict[str, tuple[Build, Case]]:
-    """Engines and their cases by name, ours first."""
+    """Return engines and their cases by name, ours first."""
     train = replace(bench.config.train, batch=setting.batch)
     case = Case(replace(bench.config, train=train), bench.device, setting.precision, bench.threads)
     found: dict[str, tuple[Build, Case]] = {"gzkern": (Gzkern, case)}
@@ -164,7 +164,7 @@ def torch_engine(case: Case, **options: Any) -> Engine:
 
 
 def measure(setting: Setting, bench: Bench) -> dict[tuple[str, str], Measured]:
-    """What was measured, by pass and engine."""
+    """Measure a setting; return the measurements by pass and engine."""
     found = take_turns(contenders(setting, bench), setting.passes, bench.repeats, exact_answers(bench.config))
     if STEP in setting.passes and bench.baselines:
         ours = found[STEP, "gzkern"]
@@ -176,7 +176,7 @@ def measure(setting: Setting, bench: Bench) -> dict[tuple[str, str], Measured]:
 
 
 def rows_of(setting: Setting, bench: Bench, found: Mapping[tuple[str, str], Measured]) -> list[dict[str, Any]]:
-    """A row a pass and engine; ours names the fastest rival in its precision."""
+    """Return a row a pass and engine; ours names the fastest rival in its precision."""
     rows = []
     for (what, name), measured in found.items():
         row = _row(setting, bench, what, name, measured)
@@ -196,7 +196,7 @@ def rows_of(setting: Setting, bench: Bench, found: Mapping[tuple[str, str], Meas
 
 
 def launches_of(setting: Setting, found: Mapping[tuple[str, str], Measured]) -> list[dict[str, Any]]:
-    """The launches of our passes, in order."""
+    """Return the launches of our passes, in order."""
     return [
         {
             "name": what,
@@ -245,7 +245,7 @@ def _row(setting: Setting, bench: Bench, what: str, name: str, measured: Measure
 
 
 def _derived(setting: Setting, bench: Bench, what: str, measured: Measured) -> dict[str, Any]:
-    """What follows from the times."""
+    """Return the values of a row that follow from its times."""
     seconds, batch = measured.median, setting.batch
     network = empty_network(bench.config, "cpu")
     found: dict[str, Any] = {**spread(measured.seconds), "images_per_s": round(batch / seconds, 1)}

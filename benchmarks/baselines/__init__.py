@@ -1,7 +1,7 @@
 """Other people's kernels, one module a library: ``missing(device)`` and ``contenders(problem, device)``.
 
-``missing`` says in a sentence what keeps a library from being measured on a device, None if nothing does.
-``contenders`` yields every way that the library has for a problem, none where it has none.
+``missing`` says in a sentence why a library cannot be measured on a device; None if it can.
+``contenders`` yields every way that the library has to solve a problem.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ _DEFAULT = -1  # cublasGemmAlgo_t
 
 
 def missing(device: Device) -> str | None:
-    """What keeps cuBLAS from being measured."""
+    """Say why cuBLAS cannot be measured; None if it can."""
     if device.name != "cuda":
         return "cuBLAS runs on a GPU alone"
     try:
@@ -30,7 +30,7 @@ def missing(device: Device) -> str | None:
 
 
 def contenders(problem: Any, device: Device) -> Iterator[Contender]:
-    """cublasGemmEx, which chooses its algorithm, in float32 without TF32."""
+    """Yield cublasGemmEx, which chooses its algorithm, in float32 without TF32."""
     passes = (FORWARD, BACKWARD_DATA, BACKWARD_WEIGHTS)
     if not isinstance(problem, OpProblem) or problem.name != "dense" or problem.pass_name not in passes:
         return

@@ -36,7 +36,7 @@ _MAX, _RELU, _PROPAGATE_NAN = 0, 1, 1  # cudnnPoolingMode_t, cudnnActivationMode
 
 
 def missing(device: Device) -> str | None:
-    """What keeps cuDNN from being measured."""
+    """Say why cuDNN cannot be measured; None if it can."""
     if device.name != "cuda":
         return "cuDNN runs on a GPU alone"
     if importlib.util.find_spec("cudnn") is None:
@@ -49,7 +49,7 @@ def missing(device: Device) -> str | None:
 
 
 def contenders(problem: Any, device: Device) -> Iterator[Contender]:
-    """One a layout and plan."""
+    """Yield one a layout and plan."""
     for layout in LAYOUTS:
         if isinstance(problem, ConvProblem):
             yield from _convolution(problem, device, layout)
@@ -138,7 +138,7 @@ class Tensor:
 
 
 def strides(shape: Shape, layout: str) -> list[int]:
-    """Of (N, C, H, W) in a layout, in elements."""
+    """Return the strides of (N, C, H, W) in a layout, in elements."""
     _, C, H, W = shape
     return [C * H * W, 1, W * C, C] if layout == "N,H,W,C" else [C * H * W, H * W, W, 1]
 
@@ -272,7 +272,7 @@ def _gradient(problem: ConvProblem, device: Device, layout: str) -> Iterator[Con
 def _makers(
     problem: ConvProblem, device: Device, layout: str
 ) -> tuple[Callable[[Shape], Tensor], Callable[[str], Tensor]]:
-    """Of undefined tensors, and of the problem's arrays: C,H,W,N or C,R,S,K as N,C,H,W or K,C,R,S."""
+    """Return a maker of undefined tensors, and one of the problem's arrays as N,C,H,W or K,C,R,S."""
     bfloat16 = problem.precision == "bf16"
 
     def put(name: str) -> Tensor:
@@ -295,7 +295,7 @@ def _contenders(
 
 
 def _fetching(tensor: Tensor, images: list[int] | None) -> Callable[[], np.ndarray]:
-    """To channels, height, width, images; or to C,R,S,K."""
+    """Return a call that fetches a tensor as channels, height, width, images; or as C,R,S,K."""
     return lambda: tensor.images(images).transpose(1, 2, 3, 0)
 
 
@@ -338,7 +338,7 @@ def _masked(
 
 
 def _first_plan(graph: Graph) -> Call:
-    """What cuDNN puts first: where memory binds all plans are alike.
+    """Return the plan that cuDNN puts first: where memory binds, all plans are alike.
 
     Raises:
         StopIteration: there is none.

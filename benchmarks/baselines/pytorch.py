@@ -21,7 +21,7 @@ from ..harness.problems.problem import Contender, Kept
 
 
 def missing(device: Device) -> str | None:
-    """What keeps PyTorch from being measured."""
+    """Say why PyTorch cannot be measured; None if it can."""
     if importlib.util.find_spec("torch") is None:
         return 'PyTorch is not installed; pip install "gzkern[bench]"'
     import torch
@@ -32,7 +32,7 @@ def missing(device: Device) -> str | None:
 
 
 def contenders(problem: Any, device: Device) -> Iterator[Contender]:
-    """One a memory format; of operations that are no convolutions one."""
+    """Yield one a memory format of a convolution; one of any other operation."""
     import torch
 
     torch.backends.cudnn.benchmark = True

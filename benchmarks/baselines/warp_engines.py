@@ -1,4 +1,4 @@
-"""What warps an image on the CPU: ours, and what others would take; each does the same work.
+"""Engines that warp an image on the CPU: ours and those of other libraries; each does the same work.
 
 From (H, W, 3) uint8 to both crops (2, T, T, 3) float32 in [0, 1], bilinear, mirrored at the border, colours shifted and
 clipped. Every engine is told to take one thread; the benchmark runs several of them at a time.
@@ -116,7 +116,7 @@ BASELINES: dict[str, tuple[str, Callable[[], Warp]]] = {
 
 
 def engine(name: str) -> Warp:
-    """An engine by its name, "gzkern" among them.
+    """Return an engine by its name, "gzkern" among them.
 
     Raises:
         InputError: its package is not installed.

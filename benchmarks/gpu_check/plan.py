@@ -152,7 +152,6 @@ def _rest(small: bool) -> tuple[Item, ...]:
     one_batch = ("--batch", "2" if small else "16", "--samples", "1" if small else "30")
     little = ("--mib", "1", "--samples", "1") if small else ()
     network = ("--config", "laptop", "--batch", "2") if small else ("--config", "paper", "--batch", "4")
-    packages = ("safetensors", "tqdm")
     tiles = ("--precision", "fp32,tf32", "--top", "1" if small else "2")
     return (
         _benchmark("conv", "conv", "--baseline", "cudnn,torch", *sizes, *_BUDGET, expected=60, limit=20, share=4),

@@ -1,4 +1,4 @@
-"""Which item begins when: the stages in order, each item within its limit, the time that is left shared out."""
+"""The order of the items: stage after stage, each item within its limit, the time that is left shared out."""
 
 from __future__ import annotations
 

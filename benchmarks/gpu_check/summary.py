@@ -109,7 +109,7 @@ def _side_stream(steps: Sequence[dict[str, Any]]) -> Iterator[str]:
 
 
 def _against_torch(steps: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """Give our ratios to PyTorch's best form, the lowest first."""
+    """Give our ratios to PyTorch's best variant, the lowest first."""
     rows = sorted((row for row in steps if row.get("ratio")), key=lambda row: row["ratio"])
     for row in rows:
         title = f"{row['name']} of {row['batch']} images in {row['precision']}"
@@ -136,8 +136,8 @@ def _launches(results: Sequence[Result]) -> Iterator[str]:
 
 def _against_baselines(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
     """Name kernels that a baseline beats with a cold cache, those that lose most time first."""
-    behind = [row for row in rows if row["l2"] == "cold" and row["ratio"] and row["ratio"] < 1]
-    for row in sorted(behind, key=lambda row: row["baseline_ms"] - row["ms"])[:_MOST]:
+    slower = [row for row in rows if row["l2"] == "cold" and row["ratio"] and row["ratio"] < 1]
+    for row in sorted(slower, key=lambda row: row["baseline_ms"] - row["ms"])[:_MOST]:
         words = (row[key] for key in ("name", "layer", "pass", "variant", "precision"))
         yield (
             f"{' '.join(word for word in words if word)}, batch {row['batch']}: {1e3 * row['ms']:.1f} µs, "

@@ -1,1 +1,1 @@
-"""What the benchmarks share: cases, turns, timing, verification, options, reports."""
+"""Shared parts of the benchmarks: problems, engines, turns, timing, verification, options, reports."""

@@ -33,7 +33,10 @@ Call = Callable[[], Any]
 
 @dataclass(frozen=True)
 class Case:
-    """What engines are compared at; the number of images is the configuration's, the threads are those of the CPU."""
+    """Network, device and precision at which engines are compared.
+
+    The number of images is the configuration's, the threads are those of the CPU.
+    """
 
     config: Config
     device: str
@@ -55,10 +58,10 @@ class Engine(ABC):
 
     @abstractmethod
     def start(self, what: str) -> Call:
-        """What makes one pass, ``STEP`` or ``PREDICT``, and need not wait for its result."""
+        """Return a call that makes one pass, ``STEP`` or ``PREDICT``, and need not wait for its result."""
 
     def clock(self, call: Call, count: int) -> float:
-        """Seconds of so many calls, one right after the other."""
+        """Return the seconds of so many calls, one right after the other."""
         begin = time.perf_counter()
         for _ in range(count):
             call()
@@ -66,29 +69,29 @@ class Engine(ABC):
 
     @abstractmethod
     def loss(self) -> float:
-        """Of the steps so far; not finite if that of one was not."""
+        """Return the loss of the steps so far; not finite if that of one was not."""
 
     @abstractmethod
     def fetch(self) -> np.ndarray:
-        """The answers (B, A) of the last prediction."""
+        """Return the answers (B, A) of the last prediction."""
 
     def peak_bytes(self) -> int:
-        """Of memory: a GPU's, or this process's as Linux counts it since its start."""
+        """Return the peak of memory: a GPU's, or this process's as Linux counts it since its start."""
         with open("/proc/self/status") as lines:
             return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
     def answers(self) -> np.ndarray:
-        """Of a prediction, (B, A)."""
+        """Return the answers (B, A) of a prediction."""
         self._call(PREDICT)[0]()
         return self.fetch()
 
     def sample(self, what: str) -> float:
-        """Seconds of one pass."""
+        """Return the seconds of one pass."""
         call, count = self._call(what)
         return self.clock(call, count) / count
 
     def check(self, what: str) -> None:
-        """See that what was timed is what it is called.
+        """Refuse to call a pass training that was none.
 
         Raises:
             RuntimeError: the training went astray.
@@ -97,7 +100,7 @@ class Engine(ABC):
             raise RuntimeError("its loss is not finite: what was timed was no training")
 
     def _call(self, what: str) -> tuple[Call, int]:
-        """A pass, and how many of them make a sample."""
+        """Return a pass, and the number of passes in a sample."""
         if what not in self._calls:
             call, count = self.start(what), 1
             if self.shortest:
@@ -121,7 +124,7 @@ class Process:
         theirs.close()  # so that the process's end is that of the pipe, too
 
     def ask(self, what: str, *arguments: Any) -> Any:
-        """What a method of the engine returns.
+        """Call a method of the engine and return its result.
 
         Raises:
             RuntimeError: the engine failed; its own message.
@@ -167,7 +170,7 @@ def _sentence(error: Exception) -> str:
 
 
 def example_batch(config: Config) -> tuple[np.ndarray, np.ndarray]:
-    """Crops (B, 2, T, T, 3) float32 and answer fractions (B, 37), the same in every process.
+    """Return crops (B, 2, T, T, 3) float32 and answer fractions (B, 37), the same in every process.
 
     The first crops are the same for every B.
     """

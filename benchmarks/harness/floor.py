@@ -1,6 +1,6 @@
-"""What a training step and a prediction must do at least, and the time below which a device cannot do it.
+"""The floor of a training step and of a prediction: work that cannot be saved, and the least time for it.
 
-What is counted: the matrix products; one kernel a layer and pass, which reads each of its inputs once and writes each
+These are counted: the matrix products; one kernel a layer and pass, which reads each of its inputs once and writes each
 result once; the crops as inputs of the first layer. A weight and its velocity are read and written where the gradient
 is made, which is never stored; so a dense layer's whole backward pass reads its weights once, and with the forward pass
 they are moved five times a step. Nothing is taken to stay in a cache from one kernel to the next: where the activations
@@ -22,7 +22,7 @@ _FLOAT = 4  # bytes
 
 
 def step_work(network: Network, batch: int) -> Work:
-    """A training step: forward, backward, update."""
+    """Return the work of a training step: forward, backward, update."""
     first = network.convolutions[0]
     flops, moved = 0, 2 * _crops_for_patches(network, batch)
     for layer in network.layers():
@@ -37,7 +37,7 @@ def step_work(network: Network, batch: int) -> Work:
 
 
 def predict_work(network: Network, batch: int, itemsize: int = _FLOAT) -> Work:
-    """A prediction; ``itemsize`` of weights and activations."""
+    """Return the work of a prediction; ``itemsize`` is that of weights and activations."""
     works = [_work(network, layer, batch, FORWARD) for layer in network.layers()]
     codes = sum(_codes(network, layer, batch) for layer in network.layers())  # only a backward pass reads them
     moved = sum(work.bytes for work in works) - codes + _crops_for_patches(network, batch)
@@ -45,7 +45,7 @@ def predict_work(network: Network, batch: int, itemsize: int = _FLOAT) -> Work:
 
 
 def floor(work: Work, peaks: Peaks, precision: str) -> tuple[float, str] | None:
-    """Milliseconds, and what takes them: "arithmetic" or "memory"; None where a peak is not known."""
+    """Return the least milliseconds and what binds, "arithmetic" or "memory"; None where a peak is not known."""
     tflops = peaks.tflops.get(precision)
     if not tflops or not peaks.gb_s:
         return None

@@ -92,13 +92,14 @@ class Gzkern(Engine):
         return cupy.get_default_memory_pool().total_bytes()
 
     def python_share(self) -> float:
-        """Of a step on the CPU."""
+        """Return the share of a step on the CPU that Python takes."""
         return python_share(self._step)
 
     def launches(self, what: str) -> list[tuple[str, str, float]]:
-        """Operation, kernel and milliseconds of each launch of a recorded pass on a GPU, medians.
+        """Return operation, kernel and median milliseconds of each launch of a recorded pass on a GPU.
 
-        They run one after the other, those that go aside too, and the 1 or 2 µs of an event between two are counted.
+        Launches run one after the other, those of the side stream too, and the 1 or 2 µs of an event between two
+        are counted.
         """
         from cupy.cuda import Event, get_elapsed_time
 
@@ -132,14 +133,14 @@ class Gzkern(Engine):
         return Program(record(self._network, self._optimiser, self._train, self._batch, True, self._side_stream))
 
     def _record_prediction(self) -> Program:
-        """What ``Network.predict`` replays."""
+        """Record the program that ``Network.predict`` replays."""
         recorded = Predictor(self._network).prepare(len(self._crops), {"crops": self._crops})
         self._home.write(recorded.inputs["crops"][: len(self._crops)], self._crops)
         return recorded.program
 
 
 class Batch:
-    """One batch that lies on the device, in the place of a ``feeding.Feed``: every step takes it."""
+    """One batch that lies on the device, in the place of a ``feeds.Feed``: every step takes it."""
 
     def __init__(self, crops: Any, targets: Any):
         self._crops, self._targets = crops, targets

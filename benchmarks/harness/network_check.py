@@ -1,4 +1,4 @@
-"""What a network must answer, and how far its gradients are from PyTorch's: what is timed must be right."""
+"""Answers of a network in float64, and its gradients against PyTorch's: a pass that is timed must be right."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _CHECKED = 4  # images
 
 @cache
 def exact_answers(config: Config) -> np.ndarray:
-    """The answers (4, A) to the first crops of any example batch, by the oracles in float64."""
+    """Return the answers (4, A) to the first crops of any example batch, by the oracles in float64."""
     network = build_network(_with_batch(config, _CHECKED), "cpu")
     network.parameters.update({name: array.astype(np.float64) for name, array in network.parameters.items()})
     return network.predict(example_batch(_with_batch(config, _CHECKED))[0])
@@ -29,7 +29,7 @@ def exact_answers(config: Config) -> np.ndarray:
 
 @cache
 def gradients_verdict(config: Config, device: str, precision: str) -> str | None:
-    """How far loss and gradients of one step, without dropout, are from PyTorch's on the CPU; None without PyTorch.
+    """Compare loss and gradients of one step, without dropout, with PyTorch's on the CPU; None without PyTorch.
 
     Raises:
         RuntimeError: too far; the numbers would be of different computations.

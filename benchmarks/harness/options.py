@@ -1,4 +1,4 @@
-"""What the commands that let ours and theirs take turns have in common on their command line."""
+"""Options that several commands share, and the types of their values."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _BATCHES = {"cuda": (256, 16, 64, 960, 1), "cpu": (16,), "emulated": (2,)}
 
 
 def add_common(parser: argparse.ArgumentParser, baselines: str) -> None:
-    """Device, batches, baselines, samples, where to write."""
+    """Add device, batches, baselines, samples, minutes and the file to write."""
     parser.add_argument("--device", choices=DEVICES, default="cuda", help="emulated verifies alone (default: cuda)")
     parser.add_argument("--batch", type=batches, help="images, with commas (default: those of training and prediction)")
     names = chosen("baseline", BASELINES)
@@ -29,12 +29,12 @@ def add_common(parser: argparse.ArgumentParser, baselines: str) -> None:
 
 
 def batches_of(options: argparse.Namespace) -> Sequence[int]:
-    """Those asked for, or a device's own, most telling first."""
+    """Return the batches asked for, or a device's own, most telling first."""
     return options.batch or _BATCHES[options.device]
 
 
 def chosen(what: str, names: Sequence[str] | dict, everything: bool = False) -> Callable[[str], list[str]]:
-    """The type of an option that takes some of ``names``; with ``everything`` also "all"."""
+    """Return the type of an option that takes some of ``names``; with ``everything`` also "all"."""
 
     def parse(text: str) -> list[str]:
         if everything and text == "all":
@@ -50,24 +50,24 @@ def chosen(what: str, names: Sequence[str] | dict, everything: bool = False) -> 
 
 
 def batches(text: str) -> list[int]:
-    """Numbers of images."""
+    """Parse numbers of images."""
     return list(dict.fromkeys(positive(part) for part in text.split(",")))
 
 
 def positive(text: str) -> int:
-    """A whole number from 1."""
+    """Parse a whole number from 1."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number from 1")
     return int(text)
 
 
 def samples(text: str) -> int:
-    """A number of samples; 0 times nothing."""
+    """Parse a number of samples; 0 times nothing."""
     return 0 if text == "0" else positive(text)
 
 
 def minutes(text: str) -> float:
-    """A time, more than none."""
+    """Parse a number of minutes above 0."""
     try:
         found = float(text)
     except ValueError:
@@ -78,7 +78,7 @@ def minutes(text: str) -> float:
 
 
 def file(text: str) -> str:
-    """The name of a file to write; its folder is made, and can be written."""
+    """Parse the name of a file to write; its folder is made, and can be written."""
     path = Path(text)
     if path.exists() and not path.is_file():
         kind = "a directory" if path.is_dir() else "no regular file"
@@ -93,7 +93,7 @@ def file(text: str) -> str:
 
 
 def picture(text: str) -> str:
-    """The name of a PNG to write, where there is what draws it."""
+    """Parse the name of a PNG to write; refuse it without matplotlib."""
     if not text.endswith(".png"):
         raise argparse.ArgumentTypeError(f"{text}: expected a name that ends in .png")
     if importlib.util.find_spec("matplotlib") is None:

@@ -1,4 +1,4 @@
-"""What a device can do at most, and what its clocks do while it is measured."""
+"""Peaks of a device, and its clocks while it is measured."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Peaks:
     l2_bytes: int
 
     def beaten_by(self, row: dict[str, Any]) -> str | None:
-        """A sentence if a row cannot be true."""
+        """Return a sentence if a row cannot be true."""
         where = " ".join(str(row[key]) for key in ("name", "layer", "pass", "variant", "precision") if row[key])
         where = f"{where}, batch {row['batch']}, {row['l2']} cache"
         peak = self.tflops.get(row["precision"])
@@ -52,7 +52,7 @@ class Peaks:
 
 
 def peaks_of(facts: dict[str, Any]) -> Peaks:
-    """Peaks from what :func:`gzkern.runtime.gpu.describe` says of a GPU; of an empty dictionary, none."""
+    """Return the peaks of a GPU by the facts of :func:`gzkern.runtime.gpu.describe`; no peaks without facts."""
     if not facts:
         return Peaks({}, None, 0)
     capability = round(10 * facts["compute_capability"])
@@ -63,7 +63,7 @@ def peaks_of(facts: dict[str, Any]) -> Peaks:
 
 
 def clocks() -> dict[str, int] | None:
-    """The GPU's clocks in MHz and its power in W at this moment, by NVML; None where there is none."""
+    """Return the GPU's clocks in MHz and its power in W at this moment, by NVML; None where there is none."""
     try:
         from cupy.cuda import runtime
 

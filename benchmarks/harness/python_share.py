@@ -1,4 +1,4 @@
-"""How much of a call on the CPU is spent outside of the operations: on the tape, in the layers and the optimiser."""
+"""The share of a call on the CPU that is spent outside of the operations: tape, layers, optimiser."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import gzkern.cpu
 
 
 def python_share(call: Callable[[], Any]) -> float:
-    """The part of one call's time that passes in no function of ``gzkern.cpu``'s modules."""
+    """Return the share of one call's time that passes in no function of ``gzkern.cpu``'s modules."""
     with _clocked() as inside:
         begin = time.perf_counter()
         call()
@@ -26,7 +26,7 @@ def python_share(call: Callable[[], Any]) -> float:
 
 @contextmanager
 def _clocked() -> Iterator[list[float]]:
-    """The seconds of every operation that is called meanwhile; one that another calls is part of that."""
+    """Yield the seconds of every operation that is called meanwhile; one that another calls is part of that."""
     seconds: list[float] = []
     within = False
 

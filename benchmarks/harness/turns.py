@@ -1,4 +1,4 @@
-"""Engines take turns at the passes of one case: what was measured of each, or why nothing was."""
+"""Engines that take turns at the passes of one case: measurements of each, or the reason why there are none."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Measured:
 def take_turns(
     contenders: Mapping[str, tuple[Build, Case]], passes: Sequence[str], repeats: int, exact: np.ndarray
 ) -> dict[tuple[str, str], Measured]:
-    """What was measured, by pass and engine.
+    """Measure every pass of every engine; return the measurements by pass and engine.
 
     Args:
         contenders: engines and their cases by name, on one device; "gzkern" is ours.

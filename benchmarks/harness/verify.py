@@ -1,4 +1,4 @@
-"""How far a result may lie from float64: the error rule of the tests, by precision, on outputs that are sampled.
+"""The error that a result may have: the rule of the tests, by precision, on outputs that are sampled.
 
 |y − y₆₄| ≤ 4·u·√L·√(Σ(ab)²) for a sum of L products in float32, u being half its last place. In tf32 and bf16 comes
 2⁻⁸·(|y₆₄| + √(Σ(ab)²)): for factors that are cut off to TF32, or results rounded to bfloat16 after each call.
@@ -19,7 +19,7 @@ asked for by far more, and is found out.
 
 
 def bound(precision: str, terms: int, squares: Any, exact: Any) -> Any:
-    """The largest error of sums of ``terms`` products, ``squares`` being the sums of their squares."""
+    """Return the largest error of sums of ``terms`` products, ``squares`` being the sums of their squares."""
     allowed = 4 * _UNIT * np.sqrt(terms) * np.sqrt(squares)
     if precision in ("tf32", "bf16"):
         allowed = allowed + 2.0**-8 * (np.abs(exact) + np.sqrt(squares))
@@ -27,7 +27,7 @@ def bound(precision: str, terms: int, squares: Any, exact: Any) -> Any:
 
 
 def worst(got: np.ndarray, exact: np.ndarray, allowed: Any) -> float:
-    """The largest error as a fraction of its bound; infinite for NaN or another shape."""
+    """Return the largest error as a fraction of its bound; infinite for NaN or another shape."""
     if got.shape != exact.shape:
         return float("inf")
     error = np.asarray(np.abs(got.astype(np.float64) - exact))

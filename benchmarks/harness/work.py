@@ -23,7 +23,7 @@ BACKWARD_UPDATE, BACKWARD_UPDATE_DATA = "backward_update", "backward_update_data
 
 @dataclass(frozen=True)
 class Work:
-    """What one call must do at least.
+    """Operations and bytes of one call, at least.
 
     Attributes:
         flops: a multiply-add is two, a comparison or a copy none.

@@ -47,7 +47,7 @@ class Loop:
 
     @property
     def instructions(self) -> int:
-        """Of a turn."""
+        """Instructions of one turn."""
         return sum(self.mix.values())
 
     def count(self, *names: str) -> int:
@@ -110,7 +110,7 @@ class Instruction:
 
 
 def require() -> None:
-    """See that kernels can be compiled and disassembled.
+    """Require that kernels can be compiled and disassembled.
 
     Raises:
         InputError: a package is missing; says which.
@@ -123,7 +123,7 @@ def require() -> None:
 
 
 def read(kernel: Kernel, architecture: str) -> Code:
-    """The code of a kernel, compiled anew.
+    """Return the code of a kernel, compiled anew.
 
     Raises:
         InputError: a package is missing.
@@ -145,7 +145,7 @@ def _read_file(file: str | Path, tile: tuple[int, ...], architecture: str) -> di
 
 
 def code_of(text: str, registers: int, shared: int, spills: int) -> Code:
-    """What nvdisasm's lines of one kernel say."""
+    """Read the facts of one kernel from nvdisasm's lines."""
     instructions, labels = parsed(text)
     widths = Counter(
         f"{each.name}.{_width(each)}" for each in instructions if each.name in _MEMORY and each.target is None
@@ -156,7 +156,7 @@ def code_of(text: str, registers: int, shared: int, spills: int) -> Code:
 
 
 def parsed(text: str) -> tuple[list[Instruction], dict[str, int]]:
-    """List the instructions of a kernel without the padding behind its end, and the address behind each label.
+    """List the instructions of a kernel without the padding after its end, and the address of each label.
 
     Args:
         text: nvdisasm's lines of the kernel.
@@ -184,7 +184,7 @@ def parsed(text: str) -> tuple[list[Instruction], dict[str, int]]:
                     Instruction(address, name, tuple(modifiers), operands, guarded, target and target[1], stall)
                 )
     if found and found[-1].target and labels.get(found[-1].target) == found[-1].address:
-        found.pop()  # a branch to itself, behind the end
+        found.pop()  # a branch to itself, after the end
     return found, labels
 
 

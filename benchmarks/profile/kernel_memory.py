@@ -89,7 +89,7 @@ def _measured(operation: str, layer: str, chosen_in: Collection[str] | None) -> 
 
 
 def problems(rows: Iterable[Row], recorded: dict[Key, Row]) -> list[str]:
-    """What must not be: kernels that are not recorded, or that now cost more above the ideal than was recorded."""
+    """List kernels that are not recorded, or that now cost more above the ideal than was recorded."""
     found = []
     for row in rows:
         name, before = f"{row.kernel} of {row.operation} {row.layer} ({row.version})", recorded.get(row.key)

@@ -1,4 +1,4 @@
-"""Where the kernels of an operation's pass would spend their time: a trace and machine code, read without a GPU.
+"""A report on the kernels of an operation's pass without a GPU: memory trace, machine code, predicted time.
 
 python -m benchmarks.profile.kernel_report conv2d_forward --layer conv2
 python -m benchmarks.profile.kernel_report dense_backward_weights --layer dense1 --json report.json
@@ -56,9 +56,9 @@ class Version:
     """One way to run an operation.
 
     Attributes:
-        chosen: it is the one that a user gets in this precision.
+        chosen: whether a user gets this version in this precision.
         call: makes the launches.
-        work: what they must do at least.
+        work: of the launches, at least.
     """
 
     name: str
@@ -114,7 +114,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def versions(operation: str, layer: str | None = None, batch: int = 16) -> tuple[str, list[Version]]:
-    """What the calls are of, in words, and one call a version.
+    """Return a title, and a call for each version of an operation.
 
     Args:
         operation: with its pass, such as "conv2d_forward".
@@ -137,7 +137,7 @@ def versions(operation: str, layer: str | None = None, batch: int = 16) -> tuple
 
 
 def convolutions(operation: str, sizes: Conv2dSizes, epilogue: str) -> Iterator[Version]:
-    """One call for each version and precision of a pass.
+    """Yield one call for each version and precision of a pass.
 
     Data are zeros: what a kernel asks of memory depends on sizes alone.
     """
@@ -163,7 +163,7 @@ def _is_chosen(pass_name: str, sizes: Conv2dSizes, epilogue: str, version: str, 
 
 
 def trace(version: Version, blocks: int) -> list[LaunchTrace]:
-    """The launches of a version, of each so many blocks.
+    """Trace the launches of a version, some blocks of each.
 
     Raises:
         InputError: the version does not take the sizes; no compiler.
@@ -175,18 +175,18 @@ def trace(version: Version, blocks: int) -> list[LaunchTrace]:
 
 
 def look(launch: LaunchTrace, gpu: Gpu) -> Launch:
-    """A launch with its code and its prediction; ``disassembly.require`` must have passed."""
+    """Return a launch with its code and its prediction; ``disassembly.require`` must have passed."""
     code = disassembly.read(launch.kernel, gpu.architecture)
     return Launch(launch, code, model.predict(launch, code, gpu))
 
 
 def extents(sizes: Sequence[int]) -> str:
-    """Of a grid or a block, in words."""
+    """Write the extents of a grid or a block in words."""
     return "×".join(map(str, sizes))
 
 
 def lines_of(access: Access) -> str:
-    """The lines that lead to an access, each file named once in a row; without those that only wrap an instruction."""
+    """Write the lines that lead to an access, each file named once in a row, without those that wrap an instruction."""
     shown = [PurePath(line).name for line in access.where]
     short = [line for line in shown if not line.startswith(_WRAPPERS)] or shown
     text = file = ""

@@ -1,4 +1,4 @@
-"""What a launch would take on a GPU that is not here: a PREDICTION from a trace, machine code and a datasheet.
+"""The time of a launch on a GPU that is not here: a PREDICTION from a trace, machine code and a datasheet.
 
 Every resource that a launch uses is busy for some time at least. The longest of these is the prediction, and names what
 binds. No time is measured anywhere in this file; docs/kernel_report.md says how far to trust it.
@@ -60,14 +60,14 @@ _ALU_NAMES = (
 _MMA_SHARE = 0.62  # of the tensor peak by mma.sync, which Hopper runs slower than its own wgmma
 _L2_BYTES_A_CYCLE = 2800  # from the cache to all multiprocessors together: 5.5 TB/s
 _ENDS = 1500  # cycles of a block that nothing of its own hides: to start, the first loads, the last stores
-_BARRIER = 40  # cycles that a barrier and the first shared load behind it leave a block without work
+_BARRIER = 40  # cycles that a barrier and the first shared load after it leave a block without work
 
 _SHAPE = re.compile(r"(mma\.sync|wgmma) m(\d+)n(\d+)k(\d+)")
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """Of one launch on one GPU.
+    """Predicted times of one launch on one GPU.
 
     Attributes:
         resident: blocks that a multiprocessor holds at once, and by what that is limited.
@@ -94,7 +94,7 @@ class Prediction:
 
 
 def predict(trace: LaunchTrace, code: Code, gpu: Gpu) -> Prediction:
-    """The least time that each resource is busy.
+    """Predict a launch by the least time that each resource is busy.
 
     Args:
         trace: of some blocks of the launch, which stand for all.
@@ -137,7 +137,10 @@ def predict(trace: LaunchTrace, code: Code, gpu: Gpu) -> Prediction:
 
 
 def array_bytes(trace: LaunchTrace) -> int:
-    """That a launch moves at least: each array once, twice if it is read and written; of a part, what is touched."""
+    """Return the bytes that a launch moves at least.
+
+    Each array counts once, twice if it is read and written; of an array that is used in part, the touched part counts.
+    """
     touched: dict[tuple[int, bool], float] = defaultdict(float)
     for access in trace.accesses:
         if access.argument is not None:
@@ -148,7 +151,7 @@ def array_bytes(trace: LaunchTrace) -> int:
 
 
 def _tensor(trace: LaunchTrace, gpu: Gpu) -> tuple[float, float, float]:
-    """Of a block: its warps' tensor instructions, the cycles they take, the bytes wgmma reads of shared memory."""
+    """Return a block's tensor instructions by warps, their cycles, and the bytes that wgmma reads of shared memory."""
     tf32, bf16 = TENSOR_CORES[gpu.capability]
     products = cycles = operand_bytes = 0.0
     for name, lanes in trace.calls.items():
@@ -179,7 +182,7 @@ def _instructions(trace: LaunchTrace, code: Code, warps: int, arithmetic: float)
 
 
 def _wavefronts(trace: LaunchTrace) -> float:
-    """Of shared memory and of L1, which share a pipe, of a block."""
+    """Return a block's wavefronts of shared memory and of L1, which share a pipe."""
     shared = trace.total("cost", "shared")
     global_ = sum(
         max(access.requests, access.cost / _SECTORS)

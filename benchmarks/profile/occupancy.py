@@ -1,4 +1,4 @@
-"""How many blocks of a kernel a multiprocessor holds at once."""
+"""Occupancy: the number of blocks of a kernel that a multiprocessor holds at once."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ MULTIPROCESSORS = {
     "sm_100": Multiprocessor(64, 32, 228 * 1024),
     "sm_120": Multiprocessor(48, 24, 100 * 1024),
 }
-"""By architecture; the numbers are those of NVIDIA's CCCL headers."""
+"""Limits by architecture; the numbers are those of NVIDIA's CCCL headers."""
 
 _RESERVED_SHARED = 1024  # bytes a block
 _REGISTERS, _PARTITIONS = 64 * 1024, 4  # of a multiprocessor; a warp has those of one partition
 
 
 def limits(architecture: str, threads: int, registers: int, shared: int) -> dict[str, int]:
-    """Blocks that each resource would allow.
+    """Return the blocks that each resource would allow.
 
     Args:
         architecture: such as "sm_90".
@@ -51,5 +51,5 @@ def limits(architecture: str, threads: int, registers: int, shared: int) -> dict
 
 
 def resident_blocks(architecture: str, threads: int, registers: int, shared: int) -> int:
-    """How many blocks a multiprocessor holds at once; arguments as :func:`limits`."""
+    """Return the blocks that a multiprocessor holds at once; arguments as :func:`limits`."""
     return min(limits(architecture, threads, registers, shared).values())

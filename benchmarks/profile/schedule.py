@@ -1,4 +1,4 @@
-"""Launches in time: which starts when on two branches of a step, and how long the step is at least and at most."""
+"""Launches in time: their starts on the two branches of a step, and the least and longest time of the step."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ class Bar:
 
     @property
     def end(self) -> float:
-        """When it is done."""
+        """Microseconds from the beginning of the step to the end of the launch."""
         return self.start + self.us
 
     @property
     def kind(self) -> str:
-        """Of ``KINDS``."""
+        """Kind of the launch, of ``KINDS``."""
         return next(kind for kind, beginnings in KINDS.items() if self.kernel.startswith(beginnings))
 
 
@@ -84,9 +84,10 @@ class Timeline:
 
 
 def lay_out(bars: Iterable[Bar], gap: float = 0.0) -> tuple[Bar, ...]:
-    """The bars with their starts, in the order of a recording, as ``cuda.streams.capture`` joins them.
+    """Return the bars with their starts, in the order of a recording, as a CUDA graph of two branches runs them.
 
-    One of the main branch starts after the one before it there; one that goes aside after all before it, on either.
+    A launch of the main branch starts after the one before it there; one of the side stream starts after all before it,
+    on either branch.
     """
     main = side_stream = 0.0
     placed = []

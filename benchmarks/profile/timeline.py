@@ -1,4 +1,4 @@
-"""When each launch of a training step would run: a table, JSON and a picture, without a GPU.
+"""The launches of a training step in time: a table, JSON and a picture, without a GPU.
 
 python -m benchmarks.profile.timeline --precision fp32 --png docs/step_fp32.png
 python -m benchmarks.profile.timeline --precision fp32,tf32 --json benchmarks/results/timeline_predicted.json
@@ -6,8 +6,8 @@ python -m benchmarks.profile.timeline --measured benchmarks/results/train_step_c
 
 The step is recorded as training records it, with augmentation on the device, and replayed on the emulated device, a few
 blocks a launch. Times are PREDICTED from that, as benchmarks/profile/kernel_report.py does it; or they are what
-benchmarks.train_step measured of each launch by itself. Without --fused or --side-stream, both ways to
-update the dense weights are predicted; docs/step.md tells what they are.
+benchmarks.train_step measured of each launch by itself. Without --fused or --side-stream, both ways to update the dense
+weights are predicted; docs/step.md describes them.
 
 What two launches at once cost each other is not known. "at_least_us" has both branches run as fast as alone,
 "at_most_us" all launches one after the other.
@@ -85,7 +85,7 @@ def main(arguments: list[str] | None = None) -> int:
 def predicted(
     config: Config, precisions: Iterable[str], updates: Iterable[str], gpu: Gpu, blocks: int = BLOCKS
 ) -> list[Timeline]:
-    """A timeline a precision and way to update, of PREDICTED times.
+    """Return a timeline a precision and way to update, of PREDICTED times.
 
     Args:
         config: of the network and its batch.
@@ -113,7 +113,7 @@ def predicted(
 
 
 def measured(path: str | Path, config: Config, precisions: Iterable[str]) -> list[Timeline]:
-    """A timeline a precision, of what ``benchmarks.train_step`` wrote of each launch; its times have the gaps in them.
+    """Return a timeline a precision from the launches that ``benchmarks.train_step`` measured, gaps included.
 
     Raises:
         InputError: the file is no such file, or has no launches of such a step.
@@ -160,11 +160,11 @@ class _Step:
         return record(self.network, self._optimiser, self._train, self._feed, True, side_stream=update == "side stream")
 
     def side_stream(self, precision: str) -> set[tuple[str, str]]:
-        """Operation and kernel of what goes aside in training."""
+        """Return operation and kernel of the launches on the side stream in training."""
         return {(each.operation, each.kernel.name) for each in self.record(precision).launches if each.side_stream}
 
     def flops(self, launch: Launch, trace: LaunchTrace) -> int | None:
-        """Of the products of a launch; None where it has none."""
+        """Return the FLOP of a launch's products; None where it has none."""
         layers = {layer.name: layer for layer in self.network.layers()}
         layer = layers.get(launch.operation.removesuffix(" backward"))
         if layer is None or not (trace.multiply_adds or any("mma" in name for name in trace.calls)):
@@ -174,7 +174,7 @@ class _Step:
 
 
 class _Traces:
-    """Of launches on the emulated device; what was traced once is not traced again."""
+    """Traces of launches on the emulated device; equal launches are traced once."""
 
     def __init__(self, blocks: int):
         self._blocks = blocks
@@ -186,8 +186,8 @@ class _Traces:
         with backend.settings(mode="trace", blocks=self._blocks):
             program = Program(recorder)
             for launch, play in zip(program.launches, program.calls, strict=True):
-                forms = (each.shape if isinstance(each, Buffer) else each for each in launch.arguments)
-                key = launch.kernel, launch.geometry, *forms
+                shapes = (each.shape if isinstance(each, Buffer) else each for each in launch.arguments)
+                key = launch.kernel, launch.geometry, *shapes
                 if key not in self._found:
                     backend.trace()
                     play()
@@ -215,7 +215,7 @@ def _update(side_stream: Collection[Any]) -> str:
 
 
 def _peaks(gpu: Gpu) -> Peaks:
-    """By the datasheet."""
+    """Return the peaks of a GPU by its datasheet."""
     lanes = 128 * gpu.multiprocessors
     return peaks_of(
         {
@@ -255,7 +255,7 @@ def _row(timeline: Timeline, bar: Bar) -> dict[str, Any]:
 def _shown(row: dict[str, Any]) -> dict[str, Any]:
     """With numbers for reading."""
     megabytes, gflop = (row[name] and row[name] / unit for name, unit in (("bytes", 1e6), ("flops", 1e9)))
-    return row | {"MB": megabytes, "GFLOP": gflop, "side_stream": "side_stream" if row["side_stream"] else ""}
+    return row | {"MB": megabytes, "GFLOP": gflop, "side_stream": "yes" if row["side_stream"] else ""}
 
 
 def _draw(timelines: Sequence[Timeline], times: str, path: str) -> None:

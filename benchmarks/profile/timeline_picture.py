@@ -9,7 +9,7 @@ from typing import Any
 from .schedule import KINDS, Bar, Timeline
 
 _COLOURS = dict(zip(KINDS, ("#1f77b4", "#2f4b7c", "#d62728", "#e08214", "#2ca02c", "#7f7f7f"), strict=True))
-_MAIN, _ASIDE, _HALF = 1.0, 0.0, 0.3  # heights of the lanes' middles, and half of a bar's
+_MAIN, _SIDE_STREAM, _HALF = 1.0, 0.0, 0.3  # heights of the lanes' middles, and half of a bar's
 _TOP, _BOTTOM = 2.75, -1.4  # of a panel
 _APART = 0.016  # of the width, at least between two names
 
@@ -23,7 +23,7 @@ def draw(timelines: Sequence[Timeline], times: str, path: str) -> None:
     width = 1.2 * max(timeline.at_most for timeline in timelines)
     for axes, timeline in zip(panels, timelines, strict=True):
         axes.set(xlim=(0, width), ylim=(_BOTTOM, _TOP))
-        axes.set_yticks([_MAIN, _ASIDE], ["main", "side_stream"])
+        axes.set_yticks([_MAIN, _SIDE_STREAM], ["main", "side stream"])
         axes.spines[["top", "right"]].set_visible(False)
         axes.set_title(_title(timeline), fontsize=10, loc="left")
         for bar in timeline.bars:
@@ -46,7 +46,7 @@ def _title(timeline: Timeline) -> str:
 
 
 def _lane(bar: Bar) -> float:
-    return _ASIDE if bar.side_stream else _MAIN
+    return _SIDE_STREAM if bar.side_stream else _MAIN
 
 
 def _name(axes: Any, bars: Sequence[Bar], outward: float, apart: float) -> None:

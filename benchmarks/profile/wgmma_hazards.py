@@ -98,7 +98,7 @@ class _Step:
         return self.instruction.guarded or not (jumps or self.instruction.name == "EXIT")
 
     def after(self, state: _State) -> _State:
-        """Return the state behind the instruction."""
+        """Return the state after the instruction."""
         if self._product:
             added = _State(state.groups, state.open | {self._product})
             return added.ended() if "gsb0" in self.instruction.operands else added

@@ -23,7 +23,7 @@ Decision = tuple[np.ndarray, np.ndarray | None]
 
 
 def witnessed(device: Device) -> tuple[Device, list[Decision]]:
-    """The device, and a list that a forward pass on it fills, first layer first."""
+    """Return the device, and a list that a forward pass on it fills, first layer first."""
     decisions: list[Decision] = []
 
     def forward(original: Callable[..., Any], *arrays: Any, **how: Any) -> Any:
@@ -41,7 +41,7 @@ def witnessed(device: Device) -> tuple[Device, list[Decision]]:
 
 
 def following(decisions: Sequence[Decision]) -> Device:
-    """``cpu``, but that one backward pass on it goes by these decisions in place of its own."""
+    """Return device ``cpu``, where one backward pass goes by these decisions in place of its own."""
     cpu, backwards, answers = select("cpu"), reversed(decisions), decisions[-1][0]
 
     def backward(original: Callable[..., Any], x: Any, weight: Any, y: Any, code: Any, *rest: Any, **how: Any) -> Any:
@@ -61,7 +61,7 @@ def following(decisions: Sequence[Decision]) -> Device:
 
 
 def differing(decisions: Sequence[Decision], others: Sequence[Decision]) -> tuple[int, int]:
-    """In how many places two passes decided differently, and of how many."""
+    """Return the number of places in which two passes decided differently, and the number of all places."""
     differ = total = 0
     for (y, code), (other_y, other_code) in zip(decisions, others, strict=True):
         differ += int(np.count_nonzero((y > 0) != (other_y > 0) if code is None else code != other_code))

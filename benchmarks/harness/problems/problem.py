@@ -1,4 +1,4 @@
-"""What is measured: one call of one operation, what it must do at least, and how its result is checked."""
+"""A problem: one call of one operation, its work, the check of its result; and a contender that solves it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from ..work import Work
 
 @dataclass(frozen=True)
 class Contender:
-    """Someone's way to do it.
+    """One way to solve a problem.
 
     Attributes:
         plan: layout and algorithm, in words.
         run: one call, which need not wait for its result.
-        fetch: what the last call left, or of it what is checked, as the problem's ``check`` takes it.
+        fetch: returns the result of the last call, or the part of it that the problem's ``check`` takes.
     """
 
     plan: str
@@ -35,45 +35,45 @@ class Problem(Protocol):
 
     @property
     def name(self) -> str:
-        """Of the operation."""
+        """Name of the operation."""
 
     @property
     def layer(self) -> str | None:
-        """Whose sizes these are."""
+        """Layer whose sizes these are."""
 
     @property
     def pass_name(self) -> str:
-        """Which pass."""
+        """Pass of the layer."""
 
     @property
     def variant(self) -> str | None:
-        """What comes with it."""
+        """Epilogue, activation or type of the input."""
 
     @property
     def precision(self) -> str:
-        """Of its products."""
+        """Precision of the products."""
 
     @property
     def batch(self) -> int:
-        """Images."""
+        """Number of images."""
 
     @property
     def work(self) -> Work:
-        """At least."""
+        """Operations and bytes, at least."""
 
     @property
     def checked(self) -> str:
-        """What ``check`` compares with."""
+        """Reference of ``check``, in words."""
 
     def ours(self, device: Device) -> Contender:
-        """This project on a device.
+        """Call this project on a device.
 
         Raises:
-            InputError: it has no kernel for this.
+            InputError: the device has no kernel for this.
         """
 
     def check(self, got: np.ndarray) -> float:
-        """The largest error as a fraction of its bound."""
+        """Return the largest error as a fraction of its bound."""
 
 
 class Kept:
@@ -90,7 +90,7 @@ class Kept:
 
 @contextmanager
 def launches() -> Iterator[list[str]]:
-    """The names of the kernels launched meanwhile, in order."""
+    """Yield the names of the kernels launched meanwhile, in order."""
     names: list[str] = []
     launch = Kernel.__call__
 
