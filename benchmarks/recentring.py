@@ -41,13 +41,13 @@ _PUBLISHED = {
 _DRAWN = (34, 74, 42, 16, 61)  # of gzkern demo-data: small, off the centre, on the slant, large, and very large
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Print the tables, or draw the picture."""
     parser = new_parser("benchmarks.recentring", __doc__)
     parser.add_argument("folders", nargs="*", metavar="FOLDER", help="of images of 424×424 pixels")
     parser.add_argument("--sextractor", metavar="PROGRAM", help="run this on the same images and compare")
     parser.add_argument("--picture", metavar="FILE", help="draw galaxies before and after instead")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     if options.picture:
         draw(options.picture)
         return 0
