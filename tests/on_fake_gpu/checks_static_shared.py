@@ -1,6 +1,5 @@
 """Shared memory of launches: its static part as NVRTC counts it, and all of it within the limit of the fake GPU."""
 
-import json
 import re
 
 import pytest
@@ -8,16 +7,16 @@ from fake_cupy.gpus import GPU
 from fake_cupy.static_shared import static_bytes
 
 import gzkern.training.memory
-from benchmarks.profile.kernel_resources import PATH
+from benchmarks.profile import kernel_resources
 from gzkern.config import PRECISIONS, load_config
 from gzkern.runtime import source
 from gzkern.runtime.backend import Limits
 
 
 def test_static_memory_is_what_nvrtc_says():
-    rows = json.loads(PATH.read_text())["rows"]
+    rows = kernel_resources.read("13.0").values()
     files = {kernel: stem for stem in source.stems() for kernel in source.load(stem).kernels}
-    told = {(row["kernel"], row["tile"]): row["shared"] for row in rows}
+    told = {(row.kernel, row.tile): row.shared for row in rows}
     counted = {
         (kernel, tile): static_bytes(files[kernel], kernel, tuple(map(int, re.findall(r"\d+", tile))))
         for kernel, tile in told
