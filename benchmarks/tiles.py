@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from gzkern.cuda.conv2d import operation as conv2d
+from gzkern.cuda.conv2d import choice
 from gzkern.device import Device
 from gzkern.runtime.arrays import backend_of
 
@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _problems(options: argparse.Namespace) -> Iterator[ConvProblem]:
     """Yield the problems asked for that have kernels of their precision."""
     for problem in convolutions(options, plain=(False,)):
-        if problem.precision in conv2d.precisions_of(problem.pass_name):
+        if problem.precision in choice.precisions_of(problem.pass_name):
             yield problem
 
 
@@ -87,18 +87,18 @@ def _contenders(problem: ConvProblem, device: Device, top: int) -> Iterator[tupl
     """Yield name, facts and call of the first tiles of each version, and of the ladder."""
     limits = backend_of("conv2d", x=device.asarray(problem.array("x")[:1, :1, :1, :4].copy())).limits
     asked = problem.pass_name, problem.sizes, problem.epilogue, limits, problem.precision
-    taken = conv2d.choose(*asked)
+    taken = choice.choose(*asked)
     if problem.precision == "fp32":
-        version = conv2d.LADDERS[problem.pass_name].choose_version(problem.sizes)
-        facts = {"version": version, "chosen": "yes" if version == taken.version else None}
-        yield version, facts, problem.by(device, conv2d, version, version=version)
-    for version, module in conv2d.COMPILED[problem.pass_name].items():
-        if problem.precision not in module.KERNELS:
+        version = choice.LADDERS[problem.pass_name].choose(problem.sizes, None)
+        facts: dict[str, Any] = {"version": version, "chosen": "yes" if version == taken.version else None}
+        yield version, facts, problem.by(device, version, version=version)
+    for version, algorithm in choice.ALGORITHMS[problem.pass_name].items():
+        if problem.precision not in algorithm.kernels:
             continue
-        for rank, tile in enumerate(module.tiles(*asked[1:])[:top], start=1):
+        for rank, tile in enumerate(algorithm.tiles(*asked[1:])[:top], start=1):
             is_chosen = (version, tile) == (taken.version, taken.tile)
             facts = {"version": version, "rank": rank, "chosen": "yes" if is_chosen else None, "tile": str(tile)}
-            yield f"{version} {rank}", facts, problem.by(device, module, str(tile), tile=tile)
+            yield f"{version} {rank}", facts, problem.by(device, str(tile), version=version, tile=tile)
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:

@@ -25,7 +25,10 @@ _TAIL = 4000  # characters of an item's output that are kept
 _THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")  # of an item, so that all have cores
 _PATIENCE = 5  # seconds for a killed process to be gone; one that hangs in the driver stays
 _PROBE = 20  # seconds for the GPU to answer
-_ANSWER = "from gzkern.runtime.gpu import backend; import numpy as np; backend().asnumpy(backend().asarray(np.ones(9)))"
+_ANSWER = (
+    "import numpy as np; from gzkern.runtime.cuda_backend import backend; "
+    "backend().asnumpy(backend().asarray(np.ones(9)))"
+)
 
 
 class Processes:

@@ -57,7 +57,8 @@ def new_harness(name: str, samples: int, minutes: float | None = None) -> Harnes
         return Harness(name, device, None, CpuStopwatch() if samples else None, samples, peaks_of({}), facts, deadline)
     if name == "emulated":
         return Harness(name, device, None, None, samples, peaks_of({}), facts, deadline)
-    from gzkern.runtime.gpu import backend, describe
+    from gzkern.runtime.cuda_backend import backend
+    from gzkern.runtime.gpu import describe
 
     gpu = describe(0)
     peaks = peaks_of(gpu)

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from gzkern.core.shapes import Conv2dSizes
+from gzkern.cuda.conv2d import choice
 from gzkern.cuda.conv2d import operation as conv2d
 from gzkern.device import select
 from gzkern.errors import InputError
@@ -143,8 +144,8 @@ def convolutions(operation: str, sizes: Conv2dSizes, epilogue: str) -> Iterator[
     """
     pass_name = operation.removeprefix("conv2d_")
     function = {"conv2d_forward": conv2d.convolve}.get(operation) or getattr(conv2d, pass_name)
-    pairs = [(name, "fp32") for name in conv2d.LADDERS[pass_name].VERSIONS]
-    pairs += [(name, each) for name, module in conv2d.COMPILED[pass_name].items() for each in module.KERNELS]
+    pairs = [(name, "fp32") for name in choice.LADDERS[pass_name].versions]
+    pairs += [(name, each) for name, found in choice.ALGORITHMS[pass_name].items() for each in found.kernels]
     for name, precision in pairs:
         arrays = _zeros(sizes, epilogue, np.uint16 if precision == "bf16" else np.float32)
         given = {each: arrays[each] for each in inspect.signature(function).parameters if each in arrays}
@@ -156,10 +157,10 @@ def convolutions(operation: str, sizes: Conv2dSizes, epilogue: str) -> Iterator[
 
 def _is_chosen(pass_name: str, sizes: Conv2dSizes, epilogue: str, version: str, precision: str) -> bool:
     try:
-        choice = conv2d.choose(pass_name, sizes, epilogue, backend.limits, precision)
+        found = choice.choose(pass_name, sizes, epilogue, backend.limits, precision)
     except InputError:
         return False
-    return (choice.version, choice.precision) == (version, precision)
+    return (found.version, found.precision) == (version, precision)
 
 
 def trace(version: Version, blocks: int) -> list[LaunchTrace]:

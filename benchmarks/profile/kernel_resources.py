@@ -15,7 +15,7 @@ from dataclasses import astuple, dataclass, fields, replace
 from functools import cache
 from pathlib import Path
 
-from gzkern.cuda.conv2d.operation import PRECISIONS
+from gzkern.cuda.conv2d.choice import PRECISIONS
 from gzkern.models.algorithms import chosen
 from gzkern.runtime.backend import Limits
 from gzkern.runtime.kernel import Kernel

@@ -1,12 +1,13 @@
 """The comparison of tiles: what is listed, what is checked, what is refused."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from benchmarks import tiles
-from gzkern.cuda.conv2d import operation as conv2d
+from gzkern.cuda.conv2d.choice import ALGORITHMS
 
 pytestmark = pytest.mark.gxx
 ARGUMENTS = ("--device", "emulated", "--layer", "conv2", "--pass", "forward", "--precision", "fp32")
@@ -48,13 +49,13 @@ def _timed(here):
 
 
 def test_a_wrong_result_is_not_timed(monkeypatch, capsys):
-    convolve = conv2d.COMPILED["forward"]["specialised"].convolve
+    algorithm = ALGORITHMS["forward"]["specialised"]
 
-    def wrong(*arguments, **how):
-        y, code = convolve(*arguments, **how)
+    def wrong(*arguments):
+        y, code = algorithm.run(*arguments)
         return y + np.float32(1), code
 
-    monkeypatch.setattr(conv2d.COMPILED["forward"]["specialised"], "convolve", wrong)
+    monkeypatch.setitem(ALGORITHMS["forward"], "specialised", replace(algorithm, run=wrong))
     assert tiles.main([*ARGUMENTS, "--top", "1"]) == 1
     assert "times what float64 allows" in capsys.readouterr().err
 

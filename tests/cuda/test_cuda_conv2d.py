@@ -14,7 +14,7 @@ from gzkern.cuda.conv2d import backward_weights as conv2d_backward_weights
 from gzkern.cuda.conv2d import forward as conv2d_forward
 from gzkern.cuda.conv2d import operation as conv2d
 from gzkern.cuda.conv2d import tile as conv2d_tile
-from gzkern.cuda.conv2d.operation import COMPILED
+from gzkern.cuda.conv2d.choice import ALGORITHMS, LADDERS, choose
 from gzkern.errors import InputError
 from gzkern.runtime.backend import Limits
 
@@ -38,7 +38,7 @@ LAYERS = {  # of the published network at batch 16
 )
 def test_the_layers_of_the_network_forward(name, blocks, channels):
     sizes = LAYERS[name]
-    assert conv2d_forward.choose_version(sizes) == "vectorised"
+    assert LADDERS["forward"].choose(sizes, None) == "vectorised"
     geometry, (staged,) = conv2d_forward.geometry(sizes, "vectorised")
     assert geometry.grid == (blocks,)
     assert geometry.block == (128,)
@@ -50,7 +50,9 @@ def test_the_layers_of_the_network_forward(name, blocks, channels):
 @pytest.mark.parametrize("name", LAYERS)
 def test_the_layers_of_the_network_backward(name):
     sizes = LAYERS[name]
-    assert conv2d_backward_data.choose_version(sizes) == conv2d_backward_weights.choose_version(sizes) == "vectorised"
+    assert (
+        LADDERS["backward_data"].choose(sizes, None) == LADDERS["backward_weights"].choose(sizes, None) == "vectorised"
+    )
     geometry, (staged,) = conv2d_backward_data.geometry(sizes, "vectorised")
     assert sizes.K % staged == staged % 4 == 0
     assert geometry.shared <= 56 * 1024
@@ -83,11 +85,11 @@ def test_the_layers_of_the_network_backward(name):
 def test_the_version_follows_from_the_sizes(sizes, versions):
     sizes = Conv2dSizes(*sizes)
     choices = (
-        conv2d_forward.choose_version,
-        conv2d_backward_data.choose_version,
-        conv2d_backward_weights.choose_version,
+        LADDERS["forward"].choose,
+        LADDERS["backward_data"].choose,
+        LADDERS["backward_weights"].choose,
     )
-    assert tuple(choice(sizes) for choice in choices) == versions
+    assert tuple(choice(sizes, None) for choice in choices) == versions
     for choice, version in zip(choices, versions, strict=True):
         assert choice(sizes, version) == version
         assert choice(sizes, "naive") == "naive"
@@ -99,26 +101,26 @@ def test_the_version_follows_from_the_sizes(sizes, versions):
     ("choice", "sizes", "version", "message"),
     [
         (
-            conv2d_forward.choose_version,
+            LADDERS["forward"].choose,
             (64, 8, 8, 255, 3, 3, 128),
             "vectorised",
             "expected naive or long or tiled for these",
         ),
         (
-            conv2d_backward_data.choose_version,
+            LADDERS["backward_data"].choose,
             (64, 8, 8, 256, 3, 3, 126),
             "vectorised",
             "expected naive or long or tiled",
         ),
         (
-            conv2d_backward_weights.choose_version,
+            LADDERS["backward_weights"].choose,
             (64, 8, 8, 255, 3, 3, 128),
             "vectorised",
             "expected naive or tiled for",
         ),
-        (conv2d_forward.choose_version, (456, 8, 8, 256, 3, 3, 128), "tiled", "expected naive or long"),
-        (conv2d_backward_data.choose_version, (64, 8, 8, 256, 3, 3, 456), "vectorised", "expected naive or long"),
-        (conv2d_forward.choose_version, (1, 60, 60, 4, 60, 60, 4), "long", "expected naive for these sizes"),
+        (LADDERS["forward"].choose, (456, 8, 8, 256, 3, 3, 128), "tiled", "expected naive or long"),
+        (LADDERS["backward_data"].choose, (64, 8, 8, 256, 3, 3, 456), "vectorised", "expected naive or long"),
+        (LADDERS["forward"].choose, (1, 60, 60, 4, 60, 60, 4), "long", "expected naive for these sizes"),
     ],
 )
 def test_a_version_that_does_not_fit_is_refused(choice, sizes, version, message):
@@ -153,7 +155,7 @@ def test_parts_of_the_gradient_of_the_weights(shape):
 def test_filters_too_large_for_shared_memory_are_right_all_the_same():
     rng = np.random.default_rng(0)
     sizes = Conv2dSizes(1, 42, 41, 3, 40, 40, 2)
-    assert conv2d_forward.choose_version(sizes) == conv2d_backward_data.choose_version(sizes) == "naive"
+    assert LADDERS["forward"].choose(sizes, None) == LADDERS["backward_data"].choose(sizes, None) == "naive"
     x, weight = rng.standard_normal((1, 42, 41, 3), np.float32), rng.standard_normal((1, 40, 40, 2), np.float32)
     bias = np.zeros((2, 3, 2), np.float32)
     y, code = conv2d.forward(x, weight, bias)
@@ -171,7 +173,7 @@ SMALL_GPU = Limits(capability=86, multiprocessors=46, shared_bytes=99 * 1024)
 
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "fp32x3"])
 @pytest.mark.parametrize("limits", [H100, SMALL_GPU], ids=["H100", "a small GPU"])
-@pytest.mark.parametrize("pass_name", conv2d.COMPILED)
+@pytest.mark.parametrize("pass_name", ALGORITHMS)
 def test_the_network_is_computed_by_compiled_kernels(pass_name, limits, precision):
     """In the precision that is asked for, by a tile that the device has room for; warpgroups where they are."""
     for name, sizes in LAYERS.items():
@@ -179,31 +181,31 @@ def test_the_network_is_computed_by_compiled_kernels(pass_name, limits, precisio
             if (name, pass_name) == ("conv1", "backward_data"):
                 continue
             epilogue = "relu" if name == "conv3" else "pool"
-            choice = conv2d.choose(pass_name, replace(sizes, N=N), epilogue, limits, precision)
+            choice = choose(pass_name, replace(sizes, N=N), epilogue, limits, precision)
             if (name, pass_name) == ("conv1", "backward_weights") and limits is SMALL_GPU and precision != "fp32":
                 assert choice.precision == "fp32", "rows of conv1 need more shared memory than this GPU has"
                 continue
             assert choice.precision == precision, (name, N, choice)
             assert choice.version in (("specialised",) if precision == "fp32" else ("mma", "wgmma"))
             assert choice.version != "wgmma" or limits is H100
-            assert choice.tile in COMPILED[pass_name][choice.version].tiles(
+            assert choice.tile in ALGORITHMS[pass_name][choice.version].tiles(
                 replace(sizes, N=N), epilogue, limits, precision
             )
 
 
 def test_warpgroups_are_taken_where_they_are_filled():
     large, few = replace(LAYERS["conv3"], N=4096), LAYERS["conv3"]
-    for pass_name in conv2d.COMPILED:
-        assert conv2d.choose(pass_name, large, "relu", H100, "tf32").version == "wgmma"
-        assert conv2d.choose(pass_name, few, "relu", H100, "tf32").version == "mma"
-        assert conv2d.choose(pass_name, few, "relu", H100, "tf32", "wgmma").version == "wgmma", "it was asked for"
+    for pass_name in ALGORITHMS:
+        assert choose(pass_name, large, "relu", H100, "tf32").version == "wgmma"
+        assert choose(pass_name, few, "relu", H100, "tf32").version == "mma"
+        assert choose(pass_name, few, "relu", H100, "tf32", "wgmma").version == "wgmma", "it was asked for"
 
 
-@pytest.mark.parametrize("pass_name", conv2d.COMPILED)
+@pytest.mark.parametrize("pass_name", ALGORITHMS)
 def test_sizes_that_no_compiled_kernel_takes_go_down_the_ladder(pass_name):
     sizes = Conv2dSizes(5, 9, 9, 7, 3, 3, 6)
     for precision in ("fp32", "tf32", "fp32x3"):
-        choice = conv2d.choose(pass_name, sizes, "relu", H100, precision)
+        choice = choose(pass_name, sizes, "relu", H100, precision)
         assert (choice.version, choice.precision, choice.tile) == ("tiled", "fp32", None)
 
 
@@ -212,8 +214,8 @@ def test_sizes_that_no_compiled_kernel_takes_go_down_the_ladder(pass_name):
     [
         (("sideways", "fp32"), "pass is 'sideways', expected forward or backward_data or backward_weights"),
         (("backward_data", "bf16"), "precision of backward_data is 'bf16', expected fp32 or tf32 or fp32x3"),
-        (("forward", "tf32", "naive"), "version of forward in tf32 is 'naive', expected tensor or wgmma"),
-        (("forward", "fp32", "mma"), "expected naive or long or tiled or vectorised or unrolled"),
+        (("forward", "tf32", "naive"), "version of forward in tf32 is 'naive', expected mma or wgmma"),
+        (("forward", "fp32", "mma"), "expected naive or long or tiled or vectorised or specialised"),
         (("forward", "bf16"), r"multiples of 4 \(bf16: 8\) images and filters.*got x \(5, 9, 9, 7\)"),
         (("forward", "tf32", "wgmma"), "compute capability 9.0, multiples of 8 channels"),
     ],
@@ -221,7 +223,7 @@ def test_sizes_that_no_compiled_kernel_takes_go_down_the_ladder(pass_name):
 def test_what_cannot_be_chosen_is_refused(asked, message):
     pass_name, precision, *version = asked
     with pytest.raises(InputError, match=message):
-        conv2d.choose(pass_name, Conv2dSizes(5, 9, 9, 7, 3, 3, 6), "relu", H100, precision, *version)
+        choose(pass_name, Conv2dSizes(5, 9, 9, 7, 3, 3, 6), "relu", H100, precision, *version)
 
 
 @pytest.mark.gxx
@@ -256,19 +258,19 @@ def test_bfloat16_is_computed_for_prediction():
 
 @pytest.mark.gxx
 @pytest.mark.parametrize(
-    ("pass_name", "version"), [(name, version) for name, modules in COMPILED.items() for version in modules]
+    ("pass_name", "version"), [(name, version) for name, versions in ALGORITHMS.items() for version in versions]
 )
 def test_a_tile_of_another_layer_is_refused(pass_name, version):
     """Before anything is launched: of another filter, of another form, and for sizes that it does not divide."""
-    module = COMPILED[pass_name][version]
-    precision = next(iter(module.KERNELS))
+    algorithm = ALGORITHMS[pass_name][version]
+    precision = next(iter(algorithm.kernels))
     sizes = Conv2dSizes(32, 8, 8, 16, 3, 3, 64)
     for other, epilogue in (
         (replace(sizes, R=2), "relu"),
         (replace(sizes, N=18), "pool"),
         (replace(sizes, S=2), "pool"),
     ):
-        tile = module.choose_tile(sizes, "relu", H100, precision)
+        tile = algorithm.choose_tile(sizes, "relu", H100, precision)
         x, weight = np.empty(other.x, np.float32), np.empty(other.weight, np.float32)
         gradient = np.empty(other.y(epilogue), np.float32)
         saved = gradient if epilogue == "relu" else np.empty(other.y(epilogue), np.uint8)
@@ -280,13 +282,17 @@ def test_a_tile_of_another_layer_is_refused(pass_name, version):
             "backward_weights": ("backward_weights", ("x", "gradient", "saved", "sizes")),
         }[pass_name]
         with pytest.raises(InputError, match=f"version '{version}' takes"):
-            getattr(module, function)(
-                **{name: arrays[name] for name in names}, epilogue=epilogue, precision=precision, tile=tile
+            getattr(conv2d, function)(
+                **{name: arrays[name] for name in names},
+                epilogue=epilogue,
+                version=version,
+                precision=precision,
+                tile=tile,
             )
 
 
 @pytest.mark.parametrize("sizes", [(0, 8, 8, 16, 3, 3, 64), (32, 8, 8, 16, 3, 3, 0), (32, 8, 8, 0, 3, 3, 64)])
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "fp32x3"])
-@pytest.mark.parametrize("pass_name", COMPILED)
+@pytest.mark.parametrize("pass_name", ALGORITHMS)
 def test_empty_sizes_have_a_version_too(pass_name, precision, sizes):
-    assert conv2d.choose(pass_name, Conv2dSizes(*sizes), "relu", H100, precision)
+    assert choose(pass_name, Conv2dSizes(*sizes), "relu", H100, precision)

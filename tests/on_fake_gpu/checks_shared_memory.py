@@ -5,7 +5,8 @@ import pytest
 from fake_cupy import kernels
 from fake_cupy.gpus import GPU
 
-from gzkern.cuda.conv2d.forward_specialised import Tile, convolve
+from gzkern.cuda.conv2d.forward_specialised import Tile
+from gzkern.cuda.conv2d.operation import convolve
 from gzkern.errors import GzkernError
 from gzkern.runtime import cuda_backend
 
@@ -29,7 +30,7 @@ def last_function():
 
 def test_static_memory_counts(layer):
     assert TILE.shared == kernels.WITHOUT_OPT_IN
-    y, _ = convolve(*layer, "relu", tile=TILE)
+    y, _ = convolve(*layer, "relu", "specialised", tile=TILE)
     assert np.isfinite(cuda_backend.backend().asnumpy(y)).all()
     assert last_function().attributes == {kernels.STATIC: 80, kernels.MOST_DYNAMIC: 49_152, kernels.CARVEOUT: 100}
 
@@ -40,13 +41,13 @@ def test_a_launch_that_forgets_static_memory_fails(layer, monkeypatch):
         cuda_backend, "_prepare_shared_memory", lambda handle, static, dynamic: right(handle, 0, dynamic)
     )
     with pytest.raises(GzkernError, match="conv2d_forward_specialised: CUDA_ERROR_INVALID_VALUE"):
-        convolve(*layer, "relu", tile=TILE)
+        convolve(*layer, "relu", "specialised", tile=TILE)
 
 
 def test_a_launch_without_opting_in_fails(layer, monkeypatch):
     monkeypatch.setattr(cuda_backend, "_prepare_shared_memory", lambda *arguments: None)
     with pytest.raises(GzkernError, match="CUDA_ERROR_INVALID_VALUE"):
-        convolve(*layer, "relu", tile=TILE)
+        convolve(*layer, "relu", "specialised", tile=TILE)
 
 
 def test_no_launch_has_more_than_the_gpu(layer):

@@ -58,13 +58,13 @@ class ConvProblem:
             raise InputError("the CPU computes in fp32 alone")
         if device.name == "cpu":
             return self._contender(device, "C,H,W,N", self._on_cpu())
-        from gzkern.cuda.conv2d import operation as conv2d
+        return self.by(device, "C,H,W,N")
 
-        return self.by(device, conv2d, "C,H,W,N")
+    def by(self, device: Device, plan: str, **how: Any) -> Contender:
+        """Call the pass on a device that runs kernels, with ``how`` as options: ``version``, ``tile``."""
+        from gzkern.cuda.conv2d import operation
 
-    def by(self, device: Device, module: Any, plan: str, **how: Any) -> Contender:
-        """Call the pass's function in a module such as ``gzkern.cuda.conv2d.operation``, with ``how`` as options."""
-        function = getattr(module, {FORWARD: "convolve"}.get(self.pass_name, self.pass_name))
+        function = getattr(operation, {FORWARD: "convolve"}.get(self.pass_name, self.pass_name))
         arguments = self._on_device(device)
 
         def call() -> Any:

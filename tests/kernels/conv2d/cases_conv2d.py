@@ -10,9 +10,10 @@ from numerics import UNIT, assert_bounded, assert_within_error_rule, normal, wid
 from gzkern.core.shapes import Conv2dSizes
 from gzkern.cpu import conv2d as oracle
 from gzkern.cuda.conv2d import backward_bias as conv2d_backward_bias
-from gzkern.cuda.conv2d import backward_data as conv2d_backward_data
 from gzkern.cuda.conv2d import backward_weights as conv2d_backward_weights
-from gzkern.cuda.conv2d import forward as conv2d_forward
+from gzkern.cuda.conv2d import operation as conv2d
+from gzkern.cuda.conv2d.choice import LADDERS
+from gzkern.runtime.arrays import backend_of
 
 # C, H, W, N, R, S, K and the form: ones, primes, tiles ± 1 along every extent, odd sums under a pool, empty batches.
 QUICK = [((3, 6, 7, 8, 3, 2, 4), "pool"), ((2, 5, 4, 7, 2, 2, 5), "relu"), ((2, 4, 5, 3, 3, 3, 3), "plain")]
@@ -127,7 +128,7 @@ def nans():
 
 
 def forward_cases():
-    for version in conv2d_forward.VERSIONS:
+    for version in LADDERS["forward"].versions:
         kernel = f"conv2d_forward_{version}"
         for shape, epilogue in [*SHAPES, *(LONG[:1] if version in ("naive", "long") else [])]:
             if version == "vectorised" and not aligned(shape, "forward"):
@@ -136,7 +137,7 @@ def forward_cases():
                 kernel,
                 f"{'x'.join(map(str, shape))}-{epilogue}",
                 partial(layer, shape),
-                partial(conv2d_forward.convolve, epilogue=epilogue, version=version),
+                partial(conv2d.convolve, epilogue=epilogue, version=version),
                 partial(check_forward, shape=shape, epilogue=epilogue),
                 quick=(shape, epilogue) in QUICK,
                 shared=version != "naive",
@@ -146,10 +147,10 @@ def forward_cases():
                 kernel,
                 f"ties-{epilogue}",
                 partial(layer, (2, 7, 8, 8, 3, 3, 8), small_integers),
-                partial(conv2d_forward.convolve, epilogue=epilogue, version=version),
+                partial(conv2d.convolve, epilogue=epilogue, version=version),
                 partial(check_exact, epilogue=epilogue),
             )
-        yield Case(kernel, "nan", nans, partial(conv2d_forward.convolve, epilogue="pool", version=version),
+        yield Case(kernel, "nan", nans, partial(conv2d.convolve, epilogue="pool", version=version),
                    partial(check_exact, epilogue="pool"))  # fmt: skip
 
 
@@ -212,9 +213,9 @@ def check_nan_gradient(inputs, results, shape, epilogue, which):
 
 def backward_cases():
     passes = [
-        ("data", conv2d_backward_data.backward_data, conv2d_backward_data.VERSIONS, ("weight",)),
-        ("weights", conv2d_backward_weights.backward_weights, conv2d_backward_weights.VERSIONS, ("x",)),
-        ("bias", conv2d_backward_bias.backward_bias, conv2d_backward_bias.VERSIONS, ()),
+        ("data", conv2d.backward_data, LADDERS["backward_data"].versions, ("weight",)),
+        ("weights", conv2d.backward_weights, LADDERS["backward_weights"].versions, ("x",)),
+        ("bias", conv2d.backward_bias, conv2d_backward_bias.VERSIONS, ()),
     ]
     for which, (name, binding, versions, arrays) in enumerate(passes):
         for version in versions:
@@ -263,7 +264,7 @@ def _call(binding, *, saved=None, **arguments):
 def _call_in_one_part(**arguments):
     """Small sizes are cut into parts of one step, which shows nothing of how one step follows another."""
     with mock.patch.object(conv2d_backward_weights, "_BLOCKS", 1):
-        return conv2d_backward_weights.backward_weights(**arguments)
+        return conv2d.backward_weights(**arguments)
 
 
 def sum_cases():
@@ -273,7 +274,7 @@ def sum_cases():
             "conv2d_backward_weights_sum",
             f"{parts}x{size}",
             lambda parts=parts, size=size: {"partial": normal(parts, size)},
-            conv2d_backward_weights.sum_parts,
+            lambda partial: conv2d_backward_weights.sum_parts(backend_of("conv2d", partial=partial), partial),
             lambda inputs, results: assert_within_error_rule(
                 results[0],
                 inputs["partial"].astype(np.float64).sum(axis=0),

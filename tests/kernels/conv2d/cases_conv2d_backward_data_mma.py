@@ -8,6 +8,7 @@ from harness import Case
 
 from gzkern.core.shapes import Conv2dSizes
 from gzkern.cuda.conv2d import backward_data_mma as mma
+from gzkern.cuda.conv2d import operation as conv2d
 from gzkern.cuda.conv2d.epilogue import EPILOGUES
 
 # C, H, W, N, R, S, K; form; of a tile M, J, warps_n, warps_c, window_rows, window_columns, parts.
@@ -36,7 +37,7 @@ CHOSEN = [((32, 8, 8, 8, 5, 5, 16), "pool"), ((16, 6, 6, 12, 3, 3, 36), "relu"),
 
 
 def call(saved=None, **arguments):
-    return mma.backward_data(saved=saved, **arguments)
+    return conv2d.backward_data(saved=saved, version="mma", **arguments)
 
 
 def check(inputs, results, shape, epilogue, precision):
@@ -54,7 +55,7 @@ def tile_of(shape, epilogue, block):
 
 
 def cases():
-    for precision in mma.KERNELS:
+    for precision in mma.ALGORITHM.kernels:
         for shape, epilogue, block in CASES:
             yield case(
                 precision,

@@ -8,6 +8,7 @@ from harness import Case
 
 from gzkern.core.shapes import Conv2dSizes
 from gzkern.cuda.conv2d import backward_data_specialised as specialised
+from gzkern.cuda.conv2d import operation as conv2d
 from gzkern.cuda.conv2d.backward_data_specialised import Tile
 from gzkern.cuda.conv2d.epilogue import EPILOGUES
 from gzkern.runtime.emulator.backend import LIMITS
@@ -51,7 +52,7 @@ KERNEL = "conv2d_backward_data_specialised"
 
 
 def call(*, saved=None, **arguments):
-    return specialised.backward_data(saved=saved, **arguments)
+    return conv2d.backward_data(saved=saved, version="specialised", **arguments)
 
 
 def prove(shape, epilogue, tile, label="", **options):
@@ -88,7 +89,10 @@ def tile_cases():
 
 def layer_cases():
     for (C, H, W, R, S, K, epilogue), few in LAYERS.items():
-        tiles = {specialised.choose_tile(Conv2dSizes(C, H, W, N, R, S, K), epilogue, LIMITS): N for N in BATCHES}
+        tiles = {
+            specialised.ALGORITHM.choose_tile(Conv2dSizes(C, H, W, N, R, S, K), epilogue, LIMITS, "fp32"): N
+            for N in BATCHES
+        }
         for tile, batch in tiles.items():
             yield prove((few, H, W, 12, R, S, 2 * tile.filters), epilogue, tile, f"-{batch}")
 

@@ -10,6 +10,7 @@ from harness import Case
 
 from gzkern.core.shapes import Conv2dSizes
 from gzkern.cuda.conv2d import backward_data_wgmma as conv2d_backward_data_wgmma
+from gzkern.cuda.conv2d import operation as conv2d
 from gzkern.cuda.conv2d.epilogue import EPILOGUES
 from gzkern.cuda.conv2d.wgmma import Tile
 
@@ -31,8 +32,14 @@ NAN = (32, 6, 5, 16, 3, 2, 8)
 
 
 def call(epilogue, shape, tile, precision, *, saved=None, **arrays):
-    return conv2d_backward_data_wgmma.backward_data(
-        saved=saved, epilogue=epilogue, sizes=Conv2dSizes(*shape), tile=tile, precision=precision, **arrays
+    return conv2d.backward_data(
+        version="wgmma",
+        saved=saved,
+        epilogue=epilogue,
+        sizes=Conv2dSizes(*shape),
+        tile=tile,
+        precision=precision,
+        **arrays,
     )
 
 

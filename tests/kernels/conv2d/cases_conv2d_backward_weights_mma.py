@@ -9,7 +9,8 @@ from harness import Case
 
 from gzkern.core.shapes import Conv2dSizes
 from gzkern.cuda.conv2d import backward_weights_mma as conv2d_backward_weights_mma
-from gzkern.cuda.conv2d.backward_weights_mma import Tile, choose_tile
+from gzkern.cuda.conv2d import operation as conv2d
+from gzkern.cuda.conv2d.backward_weights_mma import ALGORITHM, Tile
 from gzkern.cuda.conv2d.epilogue import EPILOGUES
 from gzkern.runtime.arrays import backend_of
 
@@ -42,10 +43,16 @@ NAN = (3, 6, 5, 12, 3, 2, 8)
 def call(epilogue, shape, precision, tile=None, layer=None, stages=1, *, saved=None, **arrays):
     """By the tile that a larger layer gets, and parts of so many stages: small sizes would get parts of one."""
     if layer is not None:
-        tile = choose_tile(layer, epilogue, backend_of("conv2d", x=arrays["x"]).limits, precision)
+        tile = ALGORITHM.choose_tile(layer, epilogue, backend_of("conv2d", x=arrays["x"]).limits, precision)
     with mock.patch.object(conv2d_backward_weights_mma, "_stages", return_value=stages):
-        return conv2d_backward_weights_mma.backward_weights(
-            saved=saved, epilogue=epilogue, sizes=Conv2dSizes(*shape), precision=precision, tile=tile, **arrays
+        return conv2d.backward_weights(
+            version="mma",
+            saved=saved,
+            epilogue=epilogue,
+            sizes=Conv2dSizes(*shape),
+            precision=precision,
+            tile=tile,
+            **arrays,
         )
 
 

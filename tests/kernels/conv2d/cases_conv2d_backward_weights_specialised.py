@@ -9,6 +9,7 @@ from harness import Case
 
 from gzkern.core.shapes import Conv2dSizes
 from gzkern.cuda.conv2d import backward_weights_specialised as specialised
+from gzkern.cuda.conv2d import operation as conv2d
 from gzkern.cuda.conv2d.backward_weights_specialised import Tile
 from gzkern.cuda.conv2d.epilogue import EPILOGUES
 from gzkern.runtime.emulator.backend import LIMITS
@@ -52,9 +53,9 @@ KERNEL = "conv2d_backward_weights_specialised"
 def call(*, saved=None, stages=None, **arguments):
     """Small sizes are cut into parts of one stage, which shows nothing of how one follows another."""
     if stages is None:
-        return specialised.backward_weights(saved=saved, **arguments)
+        return conv2d.backward_weights(saved=saved, version="specialised", **arguments)
     with mock.patch.object(Tile, "stages", return_value=stages):
-        return specialised.backward_weights(saved=saved, **arguments)
+        return conv2d.backward_weights(saved=saved, version="specialised", **arguments)
 
 
 def prove(shape, epilogue, tile, label="", stages=None, **options):
@@ -92,7 +93,10 @@ def tile_cases():
 
 def layer_cases():
     for (C, H, W, R, S, K, epilogue), (few, rows, columns) in LAYERS.items():
-        tiles = {specialised.choose_tile(Conv2dSizes(C, H, W, N, R, S, K), epilogue, LIMITS): N for N in BATCHES}
+        tiles = {
+            specialised.ALGORITHM.choose_tile(Conv2dSizes(C, H, W, N, R, S, K), epilogue, LIMITS, "fp32"): N
+            for N in BATCHES
+        }
         for tile, batch in tiles.items():
             yield prove((few, rows, columns, 20, R, S, 36), epilogue, tile, f"-{batch}", stages=2)
 

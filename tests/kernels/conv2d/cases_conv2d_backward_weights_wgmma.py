@@ -7,7 +7,7 @@ from cases_fragments import tf32
 from harness import Case
 
 from gzkern.core.shapes import Conv2dSizes
-from gzkern.cuda.conv2d import backward_weights_wgmma as conv2d_backward_weights_wgmma
+from gzkern.cuda.conv2d import operation as conv2d
 from gzkern.cuda.conv2d.backward_weights_wgmma import Tile
 from gzkern.cuda.conv2d.epilogue import EPILOGUES
 
@@ -27,8 +27,14 @@ NAN = (16, 6, 7, 16, 3, 2, 64)
 
 
 def call(epilogue, shape, tile, *, saved=None, **arrays):
-    return conv2d_backward_weights_wgmma.backward_weights(
-        saved=saved, epilogue=epilogue, sizes=Conv2dSizes(*shape), tile=tile, **arrays
+    return conv2d.backward_weights(
+        version="wgmma",
+        precision="tf32",
+        saved=saved,
+        epilogue=epilogue,
+        sizes=Conv2dSizes(*shape),
+        tile=tile,
+        **arrays,
     )
 
 

@@ -10,6 +10,7 @@ from numerics import assert_bounded, wide
 
 from gzkern.cpu import conv2d as oracle
 from gzkern.cuda.conv2d import forward_mma as conv2d_forward_mma
+from gzkern.cuda.conv2d import operation as conv2d
 from gzkern.cuda.conv2d.forward_mma import Tile
 
 # C, H, W, N, R, S, K; form; of a tile M, J, warps_n, warps_k, window_rows, window_columns, parts, rows.
@@ -90,12 +91,12 @@ def nans(C, R, S):
 
 
 def case(kernel, label, inputs, epilogue, precision, proof, tile=None, quick=False):
-    call = partial(conv2d_forward_mma.convolve, epilogue=epilogue, precision=precision, tile=tile)
+    call = partial(conv2d.convolve, version="mma", epilogue=epilogue, precision=precision, tile=tile)
     return Case(kernel, label, partial(make, inputs, precision), call, proof, quick=quick, shared=True)
 
 
 def cases():
-    for precision in conv2d_forward_mma.KERNELS:
+    for precision in conv2d_forward_mma.ALGORITHM.kernels:
         kernel = f"conv2d_forward_mma_{precision}"
         several = partial(case, kernel, precision=precision)
         for shape, epilogue, block in CASES:

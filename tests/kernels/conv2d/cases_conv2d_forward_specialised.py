@@ -8,6 +8,7 @@ from harness import Case
 
 from gzkern.core.shapes import Conv2dSizes
 from gzkern.cuda.conv2d import forward_specialised as specialised
+from gzkern.cuda.conv2d import operation as conv2d
 from gzkern.cuda.conv2d.epilogue import EPILOGUES
 from gzkern.cuda.conv2d.forward_specialised import Tile
 from gzkern.runtime.emulator.backend import LIMITS
@@ -51,7 +52,7 @@ def prove(shape, epilogue, tile, label="", **options):
         "conv2d_forward_specialised",
         f"{'x'.join(map(str, shape))}-{epilogue}{label}",
         partial(layer, shape),
-        partial(specialised.convolve, epilogue=epilogue, tile=tile),
+        partial(conv2d.convolve, version="specialised", epilogue=epilogue, tile=tile),
         partial(check_forward, shape=shape, epilogue=epilogue),
         shared=True,
         **options,
@@ -70,7 +71,7 @@ def quick_cases():
             "conv2d_forward_specialised",
             f"ties-{epilogue}",
             partial(layer, shape, small_integers),
-            partial(specialised.convolve, epilogue=epilogue, tile=tile),
+            partial(conv2d.convolve, version="specialised", epilogue=epilogue, tile=tile),
             partial(check_exact, epilogue=epilogue),
         )
     for tile, _ in QUICK[:2]:
@@ -79,7 +80,7 @@ def quick_cases():
             "conv2d_forward_specialised",
             f"nan-{epilogue}",
             nans,
-            partial(specialised.convolve, epilogue=epilogue, tile=replace(tile, R=3, S=3)),
+            partial(conv2d.convolve, version="specialised", epilogue=epilogue, tile=replace(tile, R=3, S=3)),
             partial(check_exact, epilogue=epilogue),
         )
 
@@ -92,7 +93,10 @@ def window_cases():
 
 def layer_cases():
     for (C, H, W, R, S, K, epilogue), (rows, columns) in LAYERS.items():
-        tiles = {specialised.choose_tile(Conv2dSizes(C, H, W, N, R, S, K), epilogue, LIMITS): N for N in BATCHES}
+        tiles = {
+            specialised.ALGORITHM.choose_tile(Conv2dSizes(C, H, W, N, R, S, K), epilogue, LIMITS, "fp32"): N
+            for N in BATCHES
+        }
         for tile, batch in tiles.items():
             channels = (tile.stages + 1) * tile.channels
             yield prove((channels, rows, columns, 20, R, S, 20), epilogue, tile, f"-{batch}")

@@ -10,6 +10,7 @@ from harness import Case
 from numerics import normal
 
 from gzkern.cuda.conv2d import forward_wgmma as conv2d_forward_wgmma
+from gzkern.cuda.conv2d import operation as conv2d
 from gzkern.cuda.conv2d import wgmma as conv2d_wgmma
 from gzkern.cuda.conv2d.epilogue import EPILOGUES
 from gzkern.cuda.conv2d.wgmma import Tile
@@ -69,7 +70,7 @@ def cases():
     yield from pack_cases(conv2d_forward_wgmma.PACK, (16, 3, 2, 64), lambda weight: weight)
     for precision, rounded, factor in (("tf32", tf32, 16), ("fp32x3", as_they_are, 4)):
         kernel = f"conv2d_forward_wgmma_{precision}"
-        call = partial(conv2d_forward_wgmma.convolve, precision=precision)
+        call = partial(conv2d.convolve, version="wgmma", precision=precision)
         for shape, epilogue, block in CASES:
             if precision == "fp32x3" and (block[0] != 32 or prod(block[1:4]) > 8):
                 continue
