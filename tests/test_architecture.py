@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from gzkern.cpu.operations import OPERATIONS as CPU
+from gzkern.cuda.conv2d.algorithm import Algorithm, Ladder
 from gzkern.cuda.operations import OPERATIONS as CUDA
 from gzkern.runtime import source
 from gzkern.runtime.kernel import Kernel
@@ -193,13 +194,16 @@ def stems(folder, pattern="*.py"):
 OPERATIONS = sorted(field.name for field in fields(Operations))
 KERNELS_ALONE = sorted({field.name for field in fields(KernelOperations)} - set(OPERATIONS))
 NOT_ON_THE_TAPE = {"nesterov", "nan_guard", "step_counter"}
-SHARED = {"conv2d/epilogue", "conv2d/tile", "conv2d/wgmma", "dense/activation", "dense/mma"}
-"""Modules of cuda/ that several kernels share."""
+SHARED = {
+    *("conv2d/operation", "conv2d/choice", "conv2d/algorithm", "conv2d/epilogue", "conv2d/tile", "conv2d/wgmma"),
+    *("dense/backward", "dense/launches", "dense/mma"),
+}
+"""Modules of cuda/ that several kernel files share."""
 
 
 def test_one_name_an_operation():
     """An operation has one name in cpu/, cuda/, ops/, kernels/ and the tests: a file, or a folder of its passes."""
-    bindings = stems("gzkern/cuda") - SHARED - {"operations", "conv2d/operation", "dense/operation"}
+    bindings = stems("gzkern/cuda") - SHARED - {"operations"}
     assert bindings >= {stem for stem in source.stems() if "/" not in stem}
     assert {stem for stem in bindings if "/" in stem} <= set(source.stems())
     assert {operation_of(stem) for stem in source.stems()} == {*OPERATIONS, *KERNELS_ALONE}
@@ -233,7 +237,8 @@ def test_tables_hold_the_functions_that_they_name():
     for table, package in ((CPU, "gzkern.cpu"), (CUDA, "gzkern.cuda")):
         for operation, name, function in functions_of(table):
             assert function.__name__ == name
-            assert function.__module__ in (f"{package}.{operation}", f"{package}.{operation}.operation")
+            module = f"{package}.{operation}"
+            assert function.__module__ in (module, f"{module}.operation", f"{module}.{name}")
 
 
 def parameters(function):
@@ -249,6 +254,10 @@ def bound(value):
     """The kernels in a module, however deep in dictionaries."""
     if isinstance(value, Kernel):
         yield value.file, value.name
+    elif isinstance(value, Algorithm):
+        yield from bound(value.kernels)
+    elif isinstance(value, Ladder):
+        yield from bound(value.versions)
     elif isinstance(value, dict):
         for inner in value.values():
             yield from bound(inner)
@@ -257,12 +266,13 @@ def bound(value):
 def test_every_kernel_is_bound_and_every_binding_is_a_kernel():
     kernels = {(stem, name) for stem in source.stems() for name in source.load(stem).kernels}
     bindings = {}
-    for stem in stems("gzkern/cuda"):
+    for stem in stems("gzkern/cuda") - {"conv2d/choice", "conv2d/operation"}:  # list those of others
         for value in vars(importlib.import_module(f"gzkern.cuda.{stem.replace('/', '.')}")).values():
             bindings.update(dict.fromkeys(bound(value), stem))
     assert bindings.keys() == kernels
-    for stem, name in bindings:
+    for (stem, name), module in bindings.items():
         flat = stem.replace("/", "_")
+        assert module == stem or (module in SHARED and stem.startswith(module)), f"{module} binds {name} of {stem}.cu"
         assert name == flat or name.startswith(f"{flat}_"), f"kernels/{stem}.cu: {name}"
 
 

@@ -9,7 +9,7 @@ Every function raises InputError with one sentence that names operation, argumen
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -73,10 +73,16 @@ def contiguous(op: str, **arrays: Any) -> None:
             raise InputError(f"{op}: {name} has strides {array.strides}, expected a C-contiguous array; copy it first")
 
 
-def only_fp32(op: str, precision: str) -> None:
+def precision(op: str, asked: str, offered: Iterable[str]) -> None:
+    """Refuse a precision that is not offered."""
+    if asked not in offered:
+        raise InputError(f"{op}: precision is {asked!r}, expected {' or '.join(offered)}")
+
+
+def only_fp32(op: str, asked: str) -> None:
     """Refuse another precision on the CPU."""
-    if precision != "fp32":
-        raise InputError(f"{op}: precision is {precision!r}, the CPU computes in 'fp32' alone")
+    if asked != "fp32":
+        raise InputError(f"{op}: precision is {asked!r}, the CPU computes in 'fp32' alone")
 
 
 def saved(followed_by: str, y: Any, code: Any) -> dict[str, Any]:

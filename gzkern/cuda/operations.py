@@ -19,7 +19,8 @@ from . import (
     warp,
 )
 from .conv2d import operation as conv2d
-from .dense import operation as dense
+from .dense.backward import backward as dense_backward
+from .dense.forward import forward as dense_forward
 
 OPERATIONS = table.KernelOperations(
     bf16_to_fp32=table.Bf16ToFp32(bf16_to_fp32.convert),
@@ -27,7 +28,7 @@ OPERATIONS = table.KernelOperations(
         constraints.forward, constraints.backward, constraints.clip_forward, constraints.clip_backward
     ),
     conv2d=table.Conv2d(conv2d.forward, conv2d.backward),
-    dense=table.Dense(dense.forward, dense.backward),
+    dense=table.Dense(dense_forward, dense_backward),
     dropout=table.Dropout(dropout.forward, dropout.backward),
     gather_batch=table.GatherBatch(gather_batch.gather),
     maxout=table.Maxout(maxout.forward, maxout.backward),

@@ -25,7 +25,8 @@ from gzkern.cuda import (
     viewpoints,
 )
 from gzkern.cuda.conv2d import operation as conv2d
-from gzkern.cuda.dense import operation as dense
+from gzkern.cuda.dense import backward as dense_backward
+from gzkern.cuda.dense import forward as dense_forward
 from gzkern.decision_trees.tree import load_tree
 from gzkern.device import select
 from gzkern.errors import GzkernError, InputError
@@ -180,7 +181,7 @@ ROWS = [
         batch=dict.fromkeys(UPDATE),
     ),
     Row(
-        dense.forward,
+        dense_forward.forward,
         {"x": floats(6, 4), "weight": floats(6, 10), "bias": floats(10)},
         {"activation": "maxout"},
         wrong={"x": [(24,), (5, 4)], "weight": [(60,), (7, 10)], "bias": [(9,), (10, 1)]},
@@ -193,7 +194,7 @@ ROWS = [
     ),
     *(
         Row(
-            dense.backward,
+            dense_backward.backward,
             {"x": floats(6, 4), "weight": floats(6, 10), "gradient": floats(rows, 4), **saved},
             {"activation": activation, "y": None, "code": None},
             wrong={
@@ -219,9 +220,9 @@ ROWS = [
             batch=PARAMETERS,
         )
         for function, arrays in (
-            (dense.product, {"x": floats(6, 4), "weight": floats(6, 10)}),
-            (dense.backward_data, {"weight": floats(6, 10), "gradient": floats(10, 4)}),
-            (dense.backward_weights, {"x": floats(6, 4), "gradient": floats(10, 4)}),
+            (dense_forward.product, {"x": floats(6, 4), "weight": floats(6, 10)}),
+            (dense_backward.backward_data, {"weight": floats(6, 10), "gradient": floats(10, 4)}),
+            (dense_backward.backward_weights, {"x": floats(6, 4), "gradient": floats(10, 4)}),
         )
     ),
     Row(
@@ -288,9 +289,13 @@ ROWS = [
             (conv2d.backward_bias, {}),
         )
     ),
-    Row(dense.backward_bias, {"gradient": floats(10, 4)}, refused=[({"version": "none"}, "expected naive or warp")]),
     Row(
-        dense.activate,
+        dense_backward.backward_bias,
+        {"gradient": floats(10, 4)},
+        refused=[({"version": "none"}, "expected naive or warp")],
+    ),
+    Row(
+        dense_forward.activate,
         {"partial": floats(2, 4, 10), "bias": floats(10)},
         wrong={"partial": [(4, 10), (2, 4, 9)], "bias": [(1, 10)]},
         batch={"partial": 1, "bias": None},

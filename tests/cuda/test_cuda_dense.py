@@ -13,18 +13,20 @@ from numerics import normal
 from gzkern.core.dropout_mask import DropoutMask
 from gzkern.core.fused_update import FusedUpdate
 from gzkern.cuda import dropout, nesterov
-from gzkern.cuda.dense import operation as dense
+from gzkern.cuda.dense import backward as dense_backward
+from gzkern.cuda.dense import forward as dense_forward
+from gzkern.cuda.dense.launches import parts_of
 from gzkern.errors import InputError
 from gzkern.runtime import arrays as device_arrays
 
-TILES = [dense._FORWARD_TILE, dense._WEIGHTS_TILE]
+TILES = [dense_forward._TILE, dense_backward._WEIGHTS_TILE]
 
 
 @pytest.mark.parametrize("tile", TILES)
 @pytest.mark.parametrize("terms", [0, 1, 16, 127, 129, 4096, 4097, 8192, 100_003])
 @pytest.mark.parametrize(("rows", "columns"), [(1, 1), (37, 16), (4096, 16), (4096, 4096), (5, 0)])
 def test_parts_cover_the_sum(tile, terms, rows, columns):
-    part, parts = dense._parts(terms, rows, columns, tile)
+    part, parts = parts_of(terms, rows, columns, tile)
     assert 0 < part <= 4096
     assert part % 16 == 0, "copies of four numbers begin at a part's first term"
     assert part * parts >= terms
@@ -80,12 +82,12 @@ def recorder(monkeypatch):
 def test_blocks_of_the_network(recorder, inputs, outputs, B, blocks):
     x, gradient = np.empty((inputs, B), np.float32), np.empty((outputs, B), np.float32)
     weight = np.empty((inputs, outputs), np.float32)
-    dense.product(x, weight)
-    dense.backward_data(weight, gradient)
-    dense.backward_weights(x, gradient)
-    dense.backward_update(x, weight, gradient, motion(weight))
-    if B <= dense.MOST_COLUMNS:
-        dense.backward_update_data(x, weight, gradient, motion(weight))
+    dense_forward.product(x, weight)
+    dense_backward.backward_data(weight, gradient)
+    dense_backward.backward_weights(x, gradient)
+    dense_backward.backward_update(x, weight, gradient, motion(weight))
+    if B <= dense_backward.MOST_COLUMNS:
+        dense_backward.backward_update_data(x, weight, gradient, motion(weight))
     products = [number for kernel, number in recorder.blocks.items() if kernel.endswith(("tiled", "vectorised"))]
     assert tuple(products) == blocks
 
@@ -107,7 +109,7 @@ def motion(weight, first_bad=-1, **how):
 def test_what_moves_the_weights(recorder, B, how, data, kernels, side_stream):
     x, weight, gradient = (np.empty(shape, np.float32) for shape in ((8, B), (8, 4), (4, B)))
     update = motion(weight, **how)
-    dx, dweight, dbias = dense.backward(x, weight, None, None, gradient, data=data, update=update)
+    dx, dweight, dbias = dense_backward.backward(x, weight, None, None, gradient, data=data, update=update)
     assert (dx is not None) == data
     assert dweight is None
     assert dbias.shape == (4,)
@@ -124,7 +126,7 @@ def test_what_moves_the_weights(recorder, B, how, data, kernels, side_stream):
 def test_weights_move_as_by_their_gradient_and_nesterov(shape, activation, version, data):
     """To the bit: one sum of at most 128 terms is one part in both."""
     _, outputs, B = shape
-    if (version == "vectorised" and outputs % 4) or (data and B > dense.MOST_COLUMNS):
+    if (version == "vectorised" and outputs % 4) or (data and B > dense_backward.MOST_COLUMNS):
         pytest.skip("not for this shape")
     x, weight, saved, gradient = arrays(shape, activation)
     apart, fused = (motion(weight) for _ in range(2))
@@ -132,12 +134,12 @@ def test_weights_move_as_by_their_gradient_and_nesterov(shape, activation, versi
     nesterov.update(
         expected,
         apart.velocity,
-        dense.backward_weights(x, gradient, *after),
+        dense_backward.backward_weights(x, gradient, *after),
         apart.rate,
         apart.momentum,
         apart.first_bad,
     )
-    function = dense.backward_update_data if data else dense.backward_update
+    function = dense_backward.backward_update_data if data else dense_backward.backward_update
     function(x, weight, gradient, fused, *after, version=version)
     assert_same_bits(weight, expected, "weight")
     assert_same_bits(fused.velocity, apart.velocity, "velocity")
@@ -148,9 +150,9 @@ def test_more_images_than_a_sum_has_terms():
     x, weight, _, gradient = arrays((2, 4, 4100), "linear")
     apart, fused = (motion(weight) for _ in range(2))
     expected = weight.copy()
-    dweight = dense.backward_weights(x, gradient)
+    dweight = dense_backward.backward_weights(x, gradient)
     nesterov.update(expected, apart.velocity, dweight, apart.rate, apart.momentum, apart.first_bad)
-    dense.backward_update(x, weight, gradient, fused)
+    dense_backward.backward_update(x, weight, gradient, fused)
     assert_same_bits(weight, expected, "weight")
 
 
@@ -171,11 +173,11 @@ def test_dropout_within_is_dropout_apart(activation, B):
     mask = DropoutMask(0.4, 2**40 + 1, 2**33, 2)
     x, weight, _, gradient = arrays((40, 26, B), activation)
     bias = normal(26)
-    y, code = dense.forward(x, weight, bias, activation=activation)
-    dropped, dropped_code = dense.forward(x, weight, bias, activation=activation, drop=mask)
+    y, code = dense_forward.forward(x, weight, bias, activation=activation)
+    dropped, dropped_code = dense_forward.forward(x, weight, bias, activation=activation, drop=mask)
     assert_same_bits(dropped, dropout.forward(y, mask), "y")
-    apart = dense.backward(x, weight, y, code, dropout.backward(gradient, mask), activation=activation)
-    within = dense.backward(x, weight, dropped, dropped_code, gradient, activation=activation, drop=mask)
+    apart = dense_backward.backward(x, weight, y, code, dropout.backward(gradient, mask), activation=activation)
+    within = dense_backward.backward(x, weight, dropped, dropped_code, gradient, activation=activation, drop=mask)
     for one, other in zip(within, apart, strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -185,13 +187,13 @@ def test_what_a_fused_layer_refuses(recorder):
     with pytest.raises(
         InputError, match="dense: drop is given, expected None: what a linear layer drops leaves no trace"
     ):
-        dense.forward(x, weight, np.zeros(4, np.float32), drop=DropoutMask(0.5, 1, 2, 3))
+        dense_forward.forward(x, weight, np.zeros(4, np.float32), drop=DropoutMask(0.5, 1, 2, 3))
     with pytest.raises(InputError, match="dense: x has 17 columns, expected at most 16 for both gradients in one pass"):
-        dense.backward_update_data(x, weight, gradient, motion(weight))
+        dense_backward.backward_update_data(x, weight, gradient, motion(weight))
     with pytest.raises(InputError, match=r"dense: velocity has shape \(8, 3\), expected \(8, 4\)"):
-        dense.backward_update(x, weight, gradient, motion(weight[:, :3]))
+        dense_backward.backward_update(x, weight, gradient, motion(weight[:, :3]))
     with pytest.raises(InputError, match="dense: first_bad has dtype int32, expected int64"):
-        dense.backward_update(x, weight, gradient, FusedUpdate(weight.copy(), 0.1, 0.9, np.zeros(1, np.int32)))
+        dense_backward.backward_update(x, weight, gradient, FusedUpdate(weight.copy(), 0.1, 0.9, np.zeros(1, np.int32)))
     weight.flags.writeable = False
     with pytest.raises(InputError, match="dense: weight is updated in place, and is read-only"):
-        dense.backward_update(x, weight, gradient, motion(weight))
+        dense_backward.backward_update(x, weight, gradient, motion(weight))

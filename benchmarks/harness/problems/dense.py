@@ -154,7 +154,7 @@ def _forward(pass_name: str, activation: str, d: Device, a: SimpleNamespace) -> 
 def _gradient(pass_name: str, activation: str, d: Device, a: SimpleNamespace) -> Call:
     if d.name == "cpu":
         raise InputError("the CPU computes the gradients of a dense layer together")
-    from gzkern.cuda.dense import operation as kernels
+    from gzkern.cuda.dense import backward as kernels
 
     operands = [getattr(a, operand) for operand in _OPERANDS[pass_name]]
     return lambda: getattr(kernels, pass_name)(*operands, a.gradient, getattr(a, "code", None), activation)
@@ -163,7 +163,7 @@ def _gradient(pass_name: str, activation: str, d: Device, a: SimpleNamespace) ->
 def _moved(pass_name: str, activation: str, d: Device, a: SimpleNamespace) -> Call:
     if d.name == "cpu":
         raise InputError("the CPU moves the weights of a dense layer apart from its backward pass")
-    from gzkern.cuda.dense import operation as kernels
+    from gzkern.cuda.dense import backward as kernels
 
     rate, first_bad = d.asarray(np.full(1, RATE, np.float32)), d.asarray(np.full(1, -1, np.int64))
     operands = a.x, a.weight, a.gradient, FusedUpdate(a.velocity, rate, MOMENTUM, first_bad)

@@ -12,7 +12,7 @@ from ...core.shapes import Conv2dSizes
 from ...runtime.backend import Backend, Limits
 from ...runtime.kernel import LONGEST_CHAIN, MOST_BLOCKS, Geometry, Kernel, ceil_div, extents, kernel, padded
 from .algorithm import Algorithm
-from .epilogue import EPILOGUES, dummy_pointer
+from .epilogue import EPILOGUES
 
 _WARPS = {128: 16, 168: 12, 248: 8}  # by registers of a thread: warps of a multiprocessor
 _OTHER_REGISTERS = 48  # than those of sums and weights
@@ -116,7 +116,7 @@ def _run(
     dx = backend.empty(sizes.x)
     geometry = Geometry(tile.grid(sizes), (tile.threads,), tile.shared)
     arguments = extents(sizes.C, sizes.H, sizes.N, sizes.K)
-    kernel(backend, geometry, weight, gradient, dummy_pointer(saved, gradient), dx, *arguments)
+    kernel(backend, geometry, weight, gradient, saved, dx, *arguments)
     return dx
 
 

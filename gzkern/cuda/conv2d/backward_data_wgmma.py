@@ -9,7 +9,7 @@ from ...runtime.backend import Backend, Limits
 from ...runtime.kernel import LONGEST_CHAIN, Kernel, ceil_div, extents, kernel, padded
 from . import wgmma as conv2d_wgmma
 from .algorithm import Algorithm
-from .epilogue import EPILOGUES, dummy_pointer
+from .epilogue import EPILOGUES
 from .wgmma import DEPTH, MOST_POSITIONS, PLANES, Layer, Tile
 
 PACK = kernel("conv2d/backward_data_wgmma", "pack")
@@ -48,7 +48,7 @@ def _run(
     packed = conv2d_wgmma.pack(backend, PACK, weight, tile, PLANES[precision])
     geometry = conv2d_wgmma.geometry(layer, tile, precision)
     scalars = extents(sizes.C, sizes.H, sizes.W, sizes.N, sizes.K)
-    kernel(backend, geometry, packed, gradient, dummy_pointer(saved, gradient), dx, *scalars)
+    kernel(backend, geometry, packed, gradient, saved, dx, *scalars)
     return dx
 
 

@@ -11,7 +11,7 @@ from ...runtime.arrays import require_size
 from ...runtime.backend import Backend
 from ...runtime.kernel import LONGEST_CHAIN, Geometry, ceil_div, elementwise, kernel
 from .algorithm import Ladder, version_that_fits
-from .epilogue import EPILOGUES, dummy_pointer, extents_of
+from .epilogue import EPILOGUES, extents_of
 
 SUM = kernel("conv2d/backward_weights", "sum")
 
@@ -24,7 +24,7 @@ def _run(backend: Backend, version: str, sizes: Conv2dSizes, epilogue: str, x: A
     shape = (count, *sizes.weight)
     require_size("conv2d", "the partial sums of dweight", shape)
     partial = backend.empty(shape)
-    read = x, gradient, dummy_pointer(saved, gradient)
+    read = x, gradient, saved
     LADDER.versions[version](
         backend, geometry(sizes, version), *read, partial, *extents_of(sizes), EPILOGUES[epilogue], np.uint32(steps)
     )

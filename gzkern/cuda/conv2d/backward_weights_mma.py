@@ -13,7 +13,7 @@ from ...runtime.backend import Backend, Limits
 from ...runtime.kernel import LONGEST_CHAIN, Geometry, Kernel, ceil_div, extents, kernel, padded
 from .algorithm import Algorithm
 from .backward_weights import sum_parts
-from .epilogue import EPILOGUES, dummy_pointer
+from .epilogue import EPILOGUES
 
 _FEW_CHANNELS = 8
 """Fewer than these do not fill the rows of a product: tap columns do."""
@@ -147,7 +147,7 @@ def _run(
     partial = backend.empty(shape)
     geometry = Geometry((tile.blocks(sizes) * parts,), (32 * tile.warps,), tile.shared_bytes)
     scalars = extents(sizes.C, sizes.H, sizes.N, sizes.K, stages)
-    kernel(backend, geometry, x, gradient, dummy_pointer(saved, gradient), partial, *scalars)
+    kernel(backend, geometry, x, gradient, saved, partial, *scalars)
     return sum_parts(backend, partial)
 
 

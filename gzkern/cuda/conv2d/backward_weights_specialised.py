@@ -12,7 +12,7 @@ from ...runtime.backend import Backend, Limits
 from ...runtime.kernel import LONGEST_CHAIN, Geometry, Kernel, ceil_div, extents, kernel
 from .algorithm import Algorithm
 from .backward_weights import sum_parts
-from .epilogue import EPILOGUES, dummy_pointer
+from .epilogue import EPILOGUES
 
 _FILTERS, _FILTER_LANES = 8, 4  # filters of a thread, threads side by side
 _BLOCK_FILTERS = _FILTERS * _FILTER_LANES
@@ -117,7 +117,7 @@ def _run(
     partial = backend.empty(shape)
     geometry = Geometry((tile.blocks(sizes) * parts,), (tile.threads,), tile.shared(stages))
     arguments = extents(sizes.C, sizes.H, sizes.W, sizes.N, sizes.K, stages)
-    kernel(backend, geometry, x, gradient, dummy_pointer(saved, gradient), partial, *arguments)
+    kernel(backend, geometry, x, gradient, saved, partial, *arguments)
     return sum_parts(backend, partial)
 
 

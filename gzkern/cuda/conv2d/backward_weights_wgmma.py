@@ -12,7 +12,7 @@ from ...runtime.backend import Backend, Limits
 from ...runtime.kernel import LONGEST_CHAIN, Geometry, Kernel, ceil_div, extents, kernel, padded
 from .algorithm import Algorithm
 from .backward_weights import sum_parts
-from .epilogue import EPILOGUES, dummy_pointer
+from .epilogue import EPILOGUES
 
 _POOL = int(EPILOGUES["pool"])
 _RELU = int(EPILOGUES["relu"])
@@ -101,7 +101,7 @@ def _run(
     partial = backend.empty(shape)
     geometry = Geometry(tile.grid(sizes, parts), (tile.threads,), tile.stages * tile.stage_bytes)
     scalars = extents(sizes.C, sizes.H, sizes.N, sizes.K, steps, LONGEST_CHAIN // _step_terms(tile))
-    kernel(backend, geometry, x, gradient, dummy_pointer(saved, gradient), partial, *scalars)
+    kernel(backend, geometry, x, gradient, saved, partial, *scalars)
     return sum_parts(backend, partial)
 
 

@@ -1,8 +1,6 @@
-"""The arguments of a convolution's kernels: extents, epilogue and a pointer that may be a dummy."""
+"""Arguments of a convolution's kernels: extents and epilogue."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 
@@ -17,8 +15,3 @@ EPILOGUES = {name: np.uint32(number) for number, name in enumerate(arguments.EPI
 def extents_of(sizes: Conv2dSizes) -> tuple[np.uint32, ...]:
     """C, H, W, N, R, S, K."""
     return extents(sizes.C, sizes.H, sizes.W, sizes.N, sizes.R, sizes.S, sizes.K)
-
-
-def dummy_pointer(saved: Any, gradient: Any) -> Any:
-    """``saved``, or the gradient where nothing was saved: a kernel takes a pointer that it does not read."""
-    return gradient if saved is None else saved

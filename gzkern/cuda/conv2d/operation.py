@@ -18,7 +18,7 @@ from ...core.shapes import Conv2dSizes
 from ...runtime.arrays import backend_of, require_size
 from ...runtime.backend import Backend
 from . import backward_bias as bias_kernels
-from .choice import ALGORITHMS, LADDERS, Choice, choose, choose_by_tile, require_precision
+from .choice import ALGORITHMS, LADDERS, Choice, choose, choose_by_tile
 
 
 def forward(
@@ -67,7 +67,7 @@ def backward(
     backend = backend_of("conv2d", {"code": np.uint8}, **arrays)
     sizes = arguments.conv2d_sizes(x, weight)
     arguments.conv2d_backward(sizes, epilogue, **arrays)
-    saved = arrays.get("code", arrays.get("y"))
+    saved = arrays.get("code", arrays.get("y", gradient))  # a kernel takes a pointer that it does not read
     how = sizes, epilogue, backend.limits, precision
     of_weights, of_data = choose("backward_weights", *how), choose("backward_data", *how) if data else None
     dweight = _run("backward_weights", of_weights, backend, sizes, epilogue, x, gradient, saved)
@@ -90,7 +90,6 @@ def convolve(
 
     By bf16, which is for prediction, there is no code. ``tile``: of an algorithm that ``version`` names.
     """
-    require_precision("forward", precision)
     dtype = np.uint16 if precision == "bf16" else np.float32
     backend = backend_of("conv2d", {"x": dtype, "weight": dtype}, x=x, weight=weight, bias=bias)
     sizes = arguments.conv2d_forward(x, weight, bias)
@@ -111,11 +110,10 @@ def backward_data(
     tile: Any = None,
 ) -> Any:
     """dx (C, H, W, N) from weight (C, R, S, K), the gradient of y and what is saved."""
-    require_precision("backward_data", precision)
     backend = _checked(sizes, epilogue, gradient, saved, weight=weight)
     choice = _choice("backward_data", sizes, epilogue, backend, precision, version, tile)
     require_size("conv2d", "dx", sizes.x)
-    return _run("backward_data", choice, backend, sizes, epilogue, weight, gradient, saved)
+    return _run("backward_data", choice, backend, sizes, epilogue, weight, gradient, _pointer(saved, gradient))
 
 
 def backward_weights(
@@ -129,16 +127,20 @@ def backward_weights(
     tile: Any = None,
 ) -> Any:
     """dweight (C, R, S, K) from x (C, H, W, N), the gradient of y and what is saved."""
-    require_precision("backward_weights", precision)
     backend = _checked(sizes, epilogue, gradient, saved, x=x)
     choice = _choice("backward_weights", sizes, epilogue, backend, precision, version, tile)
-    return _run("backward_weights", choice, backend, sizes, epilogue, x, gradient, saved)
+    return _run("backward_weights", choice, backend, sizes, epilogue, x, gradient, _pointer(saved, gradient))
 
 
 def backward_bias(gradient: Any, saved: Any, epilogue: str, sizes: Conv2dSizes, version: str | None = None) -> Any:
     """dbias (K, P, Q) from the gradient of y and what is saved; ``version`` None: the fastest that fits."""
     backend = _checked(sizes, epilogue, gradient, saved)
-    return bias_kernels.run(backend, version, sizes, epilogue, gradient, saved)
+    return bias_kernels.run(backend, version, sizes, epilogue, gradient, _pointer(saved, gradient))
+
+
+def _pointer(saved: Any, gradient: Any) -> Any:
+    """``saved``, or the gradient where nothing was saved: a kernel takes a pointer that it does not read."""
+    return gradient if saved is None else saved
 
 
 def _checked(sizes: Conv2dSizes, epilogue: str, gradient: Any, saved: Any, **inputs: Any) -> Backend:

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from ...errors import InputError
 from ...runtime.backend import Limits
-from ...runtime.kernel import Geometry, Kernel, ceil_div, kernel
-from .activation import LONGEST_CHAIN, require_precision
+from ...runtime.kernel import LONGEST_CHAIN, Geometry, Kernel, ceil_div, kernel
 
 NEEDS = "multiples of 4 (bf16: 8) outputs and images"
+
+PRECISIONS = ("fp32", "tf32", "fp32x3")
+"""Precisions of both passes; the forward pass has bf16, too."""
+
+LEAST_IMAGES = 32
+"""From which on tensor cores pay: with fewer, a product waits for the weights alone."""
 
 LONG = 256
 """The longer extent of a block, along inputs or outputs."""
@@ -41,13 +47,18 @@ def takes(outputs: int, B: int, precision: str) -> bool:
     return outputs % multiple == B % multiple == 0
 
 
-def require(inputs: int, outputs: int, B: int, precision: str, offered: Iterable[str]) -> None:
-    """Refuse a precision that is not ``offered``, and sizes that no kernel of it takes.
+def tensor_cores_pay(precision: str, outputs: int, B: int) -> bool:
+    """Whether there are kernels of tensor cores for a training step's precision and sizes, and work for them."""
+    return precision in ("tf32", "fp32x3") and B >= LEAST_IMAGES and takes(outputs, B, precision)
+
+
+def require_sizes(x: Any, outputs: int, precision: str) -> None:
+    """Refuse sizes that no kernel of a precision takes.
 
     Raises:
-        InputError: names what is.
+        InputError: names what they take.
     """
-    require_precision(precision, offered)
+    inputs, B = x.shape
     if not takes(outputs, B, precision):
         raise InputError(
             f"dense: {precision} takes {NEEDS}, got x {(inputs, B)} and weight {(inputs, outputs)}; take fp32"

@@ -10,7 +10,8 @@ from gzkern.core.dropout_mask import DropoutMask
 from gzkern.core.fused_update import FusedUpdate
 from gzkern.cpu import dense as oracle
 from gzkern.cpu import dropout, maxout, relu
-from gzkern.cuda.dense import operation as dense
+from gzkern.cuda.dense import backward as dense_backward
+from gzkern.cuda.dense import forward as dense_forward
 
 # I, O, B and the activation: within a tile and one beyond it along each extent, tails, several parts, empty sums.
 QUICK = [((7, 6, 3), "maxout"), ((20, 12, 16), "relu"), ((133, 3, 2), "linear")]
@@ -189,9 +190,13 @@ def update_cases():
     for shape, activation in [*SHAPES, *longer]:
         inputs, outputs, B = shape
         for data in (False, True):
-            if (dense.MOST_COLUMNS if data else 4096) < B:
+            if (dense_backward.MOST_COLUMNS if data else 4096) < B:
                 continue
-            kind, function = ("update_data", dense.backward_update_data) if data else ("update", dense.backward_update)
+            kind, function = (
+                ("update_data", dense_backward.backward_update_data)
+                if data
+                else ("update", dense_backward.backward_update)
+            )
             for version in versions(outputs):
                 for name, first_bad in (("moved", -1), ("stopped", 7)):
                     if first_bad >= 0 and inputs * outputs > 1000:
@@ -218,23 +223,27 @@ def cases():
                 kernel=f"dense_forward_{version}",
                 label="x".join(map(str, shape)),
                 inputs=partial(layer, shape),
-                call=partial(dense.product, version=version),
+                call=partial(dense_forward.product, version=version),
                 check=check_product,
                 **how,
             )
             for pass_, which, names in (("data", 0, ["weight"]), ("weights", 1, ["x"])):
-                function = partial(getattr(dense, f"backward_{pass_}"), version=version)
+                function = partial(getattr(dense_backward, f"backward_{pass_}"), version=version)
                 kernel = f"dense_backward_{pass_}_{version}"
                 yield backward_case(kernel, function, shape, activation, which, names, **how)
         for version in ("naive", "warp"):
-            function = partial(dense.backward_bias, version=version)
+            function = partial(dense_backward.backward_bias, version=version)
             yield backward_case(f"dense_backward_bias_{version}", function, shape, activation, 2, [], quick=quick)
     for shape in ((9, 300, 5), (2, 1100, 3)):  # more terms than one part has
         quick = shape[1] == 300
         how = {"quick": quick, "shared": quick}
         data, weights = shape, (shape[0], shape[2], shape[1])
-        yield backward_case("dense_backward_data_sum", dense.backward_data, data, "linear", 0, ["weight"], **how)
-        yield backward_case("dense_backward_weights_sum", dense.backward_weights, weights, "linear", 1, ["x"], **how)
+        yield backward_case(
+            "dense_backward_data_sum", dense_backward.backward_data, data, "linear", 0, ["weight"], **how
+        )
+        yield backward_case(
+            "dense_backward_weights_sum", dense_backward.backward_weights, weights, "linear", 1, ["x"], **how
+        )
     for activation in ACTIVATIONS:
         # One part, fewer than groups of threads, more, and more than they load at once.
         for parts, outputs, B in ((1, 2, 1), (3, 38, 5), (11, 36, 16), (2, 300, 3), (37, 6, 23), (2, 8, 0)):
@@ -242,7 +251,7 @@ def cases():
                 kernel=f"dense_forward_{activation}",
                 label=f"{parts}x{outputs}x{B}",
                 inputs=partial(sums, parts, outputs, B),
-                call=partial(dense.activate, activation=activation),
+                call=partial(dense_forward.activate, activation=activation),
                 check=partial(check_activated, activation=activation),
                 quick=outputs == 38,
                 shared=outputs == 38,
@@ -255,7 +264,7 @@ def cases():
                         **sums(*shape),
                         "step": np.full(1, 2**33 + shape[1], np.int64),
                     },
-                    call=lambda partial, bias, step, activation=activation: dense.activate(
+                    call=lambda partial, bias, step, activation=activation: dense_forward.activate(
                         partial, bias, activation, mask(step)
                     ),
                     check=partial(check_dropped, activation=activation),
@@ -271,7 +280,7 @@ def cases():
                     "weight": eighths(shape[0], shape[1]),
                     "bias": eighths(shape[1]),
                 },
-                call=partial(dense.forward, activation=activation),
+                call=partial(dense_forward.forward, activation=activation),
                 check=partial(check_whole, activation=activation),
                 shared=True,
             )

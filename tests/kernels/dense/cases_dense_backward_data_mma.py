@@ -10,6 +10,8 @@ from numerics import assert_within_error_rule
 
 from gzkern.cpu import maxout, relu
 from gzkern.cuda.dense import backward_data_mma as dense_backward_data_mma
+from gzkern.cuda.dense.launches import Gradient
+from gzkern.runtime.arrays import backend_of
 
 # I, O, B, the activation and the images of a block: tails, more than a block and less, several parts, empty sums.
 QUICK = [((37, 36, 40), "maxout", 64), ((261, 40, 72), "relu", 128)]
@@ -61,10 +63,15 @@ def check_exact(inputs, results):
     return 0.0
 
 
+def multiply(weight, gradient, saved, activation, scale, **options):
+    layer = Gradient(gradient, gradient if saved is None else saved, activation, scale)
+    return dense_backward_data_mma.product(backend_of("dense", gradient=gradient), weight, layer, **options)
+
+
 def cases():
     for precision in dense_backward_data_mma.KERNELS:
         for shape, activation, images in SHAPES:
-            call = partial(dense_backward_data_mma.product, precision=precision, images=images)
+            call = partial(multiply, precision=precision, images=images)
             yield Case(
                 kernel=f"dense_backward_data_mma_{precision}_{images}",
                 label=f"{'x'.join(map(str, shape))}-{activation}",
@@ -78,7 +85,7 @@ def cases():
             kernel=f"dense_backward_data_mma_{precision}_64",
             label="nan",
             inputs=nans,
-            call=partial(call_backward, partial(dense_backward_data_mma.product, precision=precision), "maxout"),
+            call=partial(call_backward, partial(multiply, precision=precision), "maxout"),
             check=check_exact,
             shared=True,
         )

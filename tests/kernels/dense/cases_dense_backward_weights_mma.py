@@ -10,6 +10,8 @@ from harness import Case
 from numerics import assert_within_error_rule
 
 from gzkern.cuda.dense import backward_weights_mma as dense_backward_weights_mma
+from gzkern.cuda.dense.launches import Gradient
+from gzkern.runtime.arrays import backend_of
 
 # I, O, B and the activation: as for the other passes.
 QUICK = [((37, 36, 40), "maxout"), ((133, 264, 20), "relu")]
@@ -48,10 +50,15 @@ def check_exact(inputs, results):
     return 0.0
 
 
+def multiply(x, gradient, saved, activation, scale, **options):
+    layer = Gradient(gradient, gradient if saved is None else saved, activation, scale)
+    return dense_backward_weights_mma.product(backend_of("dense", gradient=gradient), x, layer, **options)
+
+
 def cases():
     for precision in dense_backward_weights_mma.KERNELS:
         for shape, activation in SHAPES:
-            call = partial(dense_backward_weights_mma.product, precision=precision)
+            call = partial(multiply, precision=precision)
             yield Case(
                 kernel=f"dense_backward_weights_mma_{precision}",
                 label=f"{'x'.join(map(str, shape))}-{activation}",
@@ -65,7 +72,7 @@ def cases():
             kernel=f"dense_backward_weights_mma_{precision}",
             label="nan",
             inputs=nans,
-            call=partial(call_backward, partial(dense_backward_weights_mma.product, precision=precision), "maxout"),
+            call=partial(call_backward, partial(multiply, precision=precision), "maxout"),
             check=check_exact,
             shared=True,
         )

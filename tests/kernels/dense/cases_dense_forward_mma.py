@@ -10,6 +10,7 @@ from harness import Case
 from numerics import assert_within_error_rule, normal, wide
 
 from gzkern.cuda.dense import forward_mma as dense_forward_mma
+from gzkern.runtime.arrays import backend_of
 
 # I, O, B and the images of a block: odd sums, more than a block and less, several parts, empty ones.
 QUICK = [((37, 40, 40), 64), ((301, 264, 72), 128)]
@@ -67,6 +68,15 @@ def check_activated(inputs, results, activation):
     return 0.0
 
 
+def multiply(x, weight, precision, images=None):
+    dtype = np.uint16 if precision == "bf16" else np.float32
+    return dense_forward_mma.product(backend_of("dense", dtype, x=x, weight=weight), x, weight, precision, images)
+
+
+def activate(partial, bias, activation):
+    return dense_forward_mma.activate(backend_of("dense", partial=partial, bias=bias), partial, bias, activation)
+
+
 def cases():
     for precision in dense_forward_mma.KERNELS:
         for shape, images in fours(SHAPES, precision):
@@ -74,7 +84,7 @@ def cases():
                 kernel=f"dense_forward_mma_{precision}_{images}",
                 label="x".join(map(str, shape)),
                 inputs=partial(layer, shape, precision=precision),
-                call=partial(dense_forward_mma.product, precision=precision, images=images),
+                call=partial(multiply, precision=precision, images=images),
                 check=partial(check, shape=shape, precision=precision),
                 quick=(shape, images) in QUICK,
                 shared=True,
@@ -83,7 +93,7 @@ def cases():
             kernel=f"dense_forward_mma_{precision}_64",
             label="nan",
             inputs=partial(nans, precision),
-            call=partial(dense_forward_mma.product, precision=precision),
+            call=partial(multiply, precision=precision),
             check=check_exact,
             shared=True,
         )
@@ -93,7 +103,7 @@ def cases():
                 kernel=f"dense_forward_mma_{activation}",
                 label=f"{parts}x{outputs}x{B}",
                 inputs=partial(sums, parts, outputs, B),
-                call=partial(dense_forward_mma.activate, activation=activation),
+                call=partial(activate, activation=activation),
                 check=partial(check_activated, activation=activation),
                 quick=outputs == 40,
                 shared=True,
