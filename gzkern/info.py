@@ -1,10 +1,9 @@
-"""What this machine has for gzkern: its devices, or what each lacks; versions and folders."""
+"""Describe for ``gzkern info`` the devices of this machine, what each lacks, versions, folders, memory of a step."""
 
 from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -21,14 +20,15 @@ from .runtime.backend import Limits
 from .runtime.emulator.backend import LIMITS
 from .training.memory import largest_batch, step_memory, with_batch
 
-BATCHES = (16, 256)
-"""Of images: as published, and large."""
-
+_BATCHES = (16, 256)  # images: as published, and large
 _CUPY = ("cupy-cuda13x", "cupy-cuda12x", "cupy")
 
 
 def describe() -> dict[str, Any]:
-    """All of it; what is missing is None among the versions, and a sentence under "missing" among the devices."""
+    """Describe devices, versions and folders.
+
+    A version that is missing is None. A device that is missing has a sentence under "missing".
+    """
     return {
         "gzkern": __version__,
         "python": platform.python_version(),
@@ -44,7 +44,15 @@ def describe() -> dict[str, Any]:
 
 
 def describe_memory(config: Config, batch: int | None) -> dict[str, Any]:
-    """What a training step of so many images keeps in memory, on the first GPU, else one of the emulated limits."""
+    """Describe the memory of a training step on the first GPU, else on the emulated device; sizes in bytes.
+
+    Args:
+        config: the network and its training.
+        batch: images; None takes the configuration's.
+
+    Raises:
+        InputError: the batch is below 1, or too large for the kernels.
+    """
     batch = config.train.batch if batch is None else batch
     if batch < 1:
         raise InputError(f"--batch {batch}: expected at least 1 image")
@@ -53,7 +61,7 @@ def describe_memory(config: Config, batch: int | None) -> dict[str, Any]:
     memory = step_memory(with_batch(config, batch), limits)
     return {
         **{"device": name, "precision": config.train.precision, "batch": batch, "launches": memory.launches},
-        **{"weights": memory.weights, "velocities": memory.velocities, "rings": memory.rings},
+        **{"weights": memory.weights, "velocities": memory.velocities, "staging_buffers": memory.staging_buffers},
         **{
             "validation": memory.validation,
             "arena": memory.arena,
@@ -69,95 +77,12 @@ def describe_memory(config: Config, batch: int | None) -> dict[str, Any]:
     }
 
 
-def render_memory(memory: dict[str, Any]) -> str:
-    """The same as lines to read."""
-    shared = f"the step's arrays, {_mb(memory['arena_without_sharing'])} without sharing"
-    rows = {"weights": "", "velocities": "", "rings": "the next batches", "validation": "a pass over held-out images"}
-    rows |= {"arena": shared, "total": "beside all images"}
-    available, largest = memory["available"], memory["largest_batch"]
-    return "\n".join(
-        [
-            f"a training step of {memory['batch']} images in {memory['precision']} on {memory['device']}: "
-            f"{memory['launches']} launches",
-            *(f"{name:12}{_mb(memory[name]):>12}  {what}".rstrip() for name, what in rows.items()),
-            *([f"with no image beside it, a step of about {largest} fits into {_mb(available)}"] if available else []),
-            "",
-            "      offset         bytes  launches  made by",
-            *(
-                f"{p['offset']:12,}{p['bytes']:14,}{p['first']:6}–{p['last']:<4} {p['made_by']}"
-                for p in memory["places"]
-            ),
-        ]
-    )
-
-
-def _mb(count: int) -> str:
-    return f"{count / 1e6:,.1f} MB"
-
-
-def render(info: dict[str, Any]) -> str:
-    """The same as lines to read."""
-    packages = {"NumPy": "numpy", "Numba": "numba", "CuPy": "cupy", "NVRTC": "nvrtc"}
-    versions = [f"{label} {info[key] or '–'}" for label, key in packages.items()]
-    cpu, emulated, cuda = (info["devices"][name] for name in ("cpu", "emulated", "cuda"))
-    lines = [
-        f"gzkern {info['gzkern']}: Python {info['python']}, {', '.join(versions)}",
-        "",
-        f"cpu       {cpu['processor']}, {cpu['cores']} cores, {cpu['threads'] or '–'} threads",
-        f"emulated  {emulated.get('compiler') or 'not here: ' + emulated['missing']}",
-        *(_gpu(number, gpu) for number, gpu in enumerate(cuda.get("gpus", []))),
-        *([f"cuda      not here: {cuda['missing']}"] if "missing" in cuda else []),
-        "",
-        f"kernels   {info['kernels']['folder']}: {info['kernels']['kernels']} in {info['kernels']['files']} files",
-        f"cache     {info['cache']}",
-        "",
-        *_choices(info["convolutions"]),
-    ]
-    return "\n".join(lines)
-
-
-def _choices(convolutions: dict[str, Any]) -> list[str]:
-    """The versions by layer and pass, a column a precision; two where they differ by batch."""
-    cells: dict[tuple[str, str], dict[str, list[str]]] = {}
-    for row in convolutions["choices"]:
-        versions = cells.setdefault((row["layer"], row["pass"]), {}).setdefault(row["precision"], [])
-        version = row["version"] if row["computed_in"] == row["precision"] else row["computed_in"]
-        if version not in versions:
-            versions.append(version)
-    batches = " and ".join(map(str, BATCHES))
-    return [
-        f"versions that {convolutions['device']} takes for the published network's convolutions, at batch {batches}:",
-        _line("", PRECISIONS),
-        *(
-            _line(f"{layer} {name}", [", ".join(row.get(precision, [])) for precision in PRECISIONS])
-            for (layer, name), row in cells.items()
-        ),
-    ]
-
-
-def _line(title: str, cells: Sequence[str]) -> str:
-    return f"{title:24}{''.join(f'{cell:16}' for cell in cells)}".rstrip()
-
-
-def _gpu(number: int, gpu: dict[str, Any]) -> str:
-    flops, bandwidth = gpu["peak_fp32_tflops"], gpu["peak_memory_gb_s"]
-    peaks = f"{flops:.1f} TFLOP/s in FP32 and {bandwidth:.0f} GB/s" if flops and bandwidth else "unknown"
-    indent = "\n" + " " * 10
-    return (
-        f"cuda:{number}    {gpu['gpu']}, compute capability {gpu['compute_capability']} ({gpu['architecture']}), "
-        f"driver for CUDA {gpu['driver']}"
-        f"{indent}{gpu['memory_bytes'] / 2**30:.1f} GiB, L2 {gpu['l2_bytes'] / 2**20:.0f} MiB, "
-        f"{gpu['multiprocessors']} multiprocessors at {gpu['clock_mhz']:.0f} MHz, memory at "
-        f"{gpu['memory_clock_mhz']:.0f} MHz{indent}peaks by these clocks: {peaks}"
-    )
-
-
 def _cpu() -> dict[str, Any]:
     from .device import select, set_threads
 
     try:
         threads = set_threads(select("cpu"), None)
-    except ImportError:  # of Numba, without which the other devices work
+    except ImportError:  # Numba is missing; the other devices work without it
         threads = None
     return {"processor": environment.describe()["processor"], "cores": os.cpu_count(), "threads": threads}
 
@@ -191,9 +116,9 @@ def _kernels() -> dict[str, Any]:
 
 
 def _convolutions() -> dict[str, Any]:
-    """What computes each pass of the published network's convolutions, on the first GPU, else the emulated device.
+    """Describe the kernel version of each convolution pass of the published network, as the device would choose.
 
-    A choice has the version and its tile (None where it takes every size), and the precision that it computes in.
+    A choice has the version, its tile (None for a generic kernel), and the precision that it computes in.
     """
     name, limits = _device_of_choices()
     choices = [
@@ -202,18 +127,16 @@ def _convolutions() -> dict[str, Any]:
             **{"version": each.choice.version, "computed_in": each.choice.precision},
             "tile": None if each.choice.tile is None else asdict(each.choice.tile),
         }
-        for each in chosen(limits, BATCHES, PRECISIONS)
+        for each in chosen(limits, _BATCHES, PRECISIONS)
     ]
     return {"device": name, "choices": choices}
 
 
 def _device_of_choices() -> tuple[str, Limits]:
-    """The first GPU, else the emulated device."""
-    return (
-        ("the emulated device (like an H100)", LIMITS)
-        if device.missing()
-        else ("cuda:0", cuda_backend.backend(0).limits)
-    )
+    """Name and limits of the first GPU, else of the emulated device."""
+    if device.missing():
+        return "the emulated device (like an H100)", LIMITS
+    return "cuda:0", cuda_backend.backend(0).limits
 
 
 def _cache() -> str:

@@ -163,7 +163,8 @@ def test_warmup_of_a_device_that_is_not_here(monkeypatch, capsys):
 def test_the_memory_of_a_step(capsys):
     assert main(["info", "--memory", "--json", "--config", "laptop", "--batch", "32"]) == 0
     memory = json.loads(capsys.readouterr().out)
-    assert memory["total"] == sum(memory[name] for name in ("weights", "velocities", "rings", "validation", "arena"))
+    parts = ("weights", "velocities", "staging_buffers", "validation", "arena")
+    assert memory["total"] == sum(memory[name] for name in parts)
     assert memory["weights"] == 4 * 1_258_597
     assert memory["arena"] == max(p["offset"] + -(-p["bytes"] // 256) * 256 for p in memory["places"])
     assert main(["info", "--memory", "--config", "laptop", "--batch", "32"]) == 0

@@ -42,7 +42,7 @@ def execute(options: argparse.Namespace) -> int:
         return DONE
     units: list[Unit] = [(stem, ()) for stem in source.stems_for_every_size()]
     if name == "cuda":
-        from ..runtime.gpu import backend as cuda
+        from ..runtime.cuda_backend import backend as cuda
 
         limits = cuda().limits
         batches = options.batch or [load_config("paper").train.batch]

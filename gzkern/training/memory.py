@@ -33,9 +33,9 @@ class StepMemory:
         batch: images.
         weights: all parameters.
         velocities: of all parameters.
-        rings: what the next batches arrive in.
-        validation: what a pass over held-out images takes beside the step.
-        arena: what the step makes, laid out so that memory serves one array after the other.
+        staging_buffers: of the next batches, on the device.
+        validation: of a pass over held-out images, besides the step.
+        arena: of the arrays that the step makes; arrays that are never in use at once share their place.
         places: of the arena, in the order of first use.
         launches: kernels of the step.
     """
@@ -43,7 +43,7 @@ class StepMemory:
     batch: int
     weights: int
     velocities: int
-    rings: int
+    staging_buffers: int
     validation: int
     arena: int
     places: tuple[Place, ...]
@@ -52,7 +52,7 @@ class StepMemory:
     @property
     def total(self) -> int:
         """All of it."""
-        return self.weights + self.velocities + self.rings + self.validation + self.arena
+        return self.weights + self.velocities + self.staging_buffers + self.validation + self.arena
 
     @property
     def made(self) -> int:
@@ -78,9 +78,9 @@ def step_memory(config: Config, limits: Limits) -> StepMemory:
     launches = record(network, optimiser, config.train, feed, constrained=True).finish()
     places = lay_out(launches)
     weights = sum(array.nbytes for array in network.parameters.values())
-    rings = sum(array.nbytes for array in feed.staging_buffer.arrays.values())
+    staging_buffers = sum(array.nbytes for array in feed.staging_buffer.arrays.values())
     validation = _pass_memory(network)
-    sizes = weights, weights, rings, validation, arena_bytes(places)
+    sizes = weights, weights, staging_buffers, validation, arena_bytes(places)
     return StepMemory(config.train.batch, *sizes, tuple(places), len(launches))
 
 
