@@ -15,8 +15,7 @@ from gzkern.models.predictor import Predictor
 from gzkern.nn.optimiser import Nesterov
 from gzkern.runtime.capture import Program
 from gzkern.runtime.kernel import Geometry
-from gzkern.training.step import take_step
-from gzkern.training.steps import record
+from gzkern.training.step import capture_step, take_step
 
 from .engines import PREDICT, RATE, SHORTEST, STEP, Call, Case, Engine, example_batch
 from .python_share import python_share
@@ -32,7 +31,7 @@ class Gzkern(Engine):
     Args:
         case: see :class:`Case`.
         recorded: False walks the tape in every pass.
-        side_stream: as in ``steps.record``.
+        side_stream: as in ``training.step.capture_step``.
     """
 
     def __init__(self, case: Case, *, recorded: bool = True, side_stream: bool = False):
@@ -130,7 +129,7 @@ class Gzkern(Engine):
         self._answers = self._network.answers(tape, patches, variables).value
 
     def _record_step(self) -> Program:
-        return Program(record(self._network, self._optimiser, self._train, self._batch, True, self._side_stream))
+        return Program(capture_step(self._network, self._optimiser, self._train, self._batch, True, self._side_stream))
 
     def _record_prediction(self) -> Program:
         """Record the program that ``Network.predict`` replays."""

@@ -34,7 +34,7 @@ from gzkern.runtime.capture import Buffer, CapturingBackend, Launch, Program
 from gzkern.runtime.emulator import backend
 from gzkern.runtime.emulator.trace import LaunchTrace
 from gzkern.training.feeds import ImageFeed
-from gzkern.training.steps import record
+from gzkern.training.step import capture_step
 
 from ..harness.command import call, new_parser
 from ..harness.engines import STEP
@@ -157,7 +157,9 @@ class _Step:
     def record(self, precision: str, update: str = UPDATES[0]) -> CapturingBackend:
         """Its launches after the warm-up."""
         self.network.precision = precision
-        return record(self.network, self._optimiser, self._train, self._feed, True, side_stream=update == "side stream")
+        return capture_step(
+            self.network, self._optimiser, self._train, self._feed, True, side_stream=update == "side stream"
+        )
 
     def side_stream(self, precision: str) -> set[tuple[str, str]]:
         """Return operation and kernel of the launches on the side stream in training."""

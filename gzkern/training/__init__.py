@@ -1,1 +1,1 @@
-"""Training: the loop, one step, its feeds, its memory, stopping and resuming."""
+"""Training: the loop, one step, its feeds and memory, stopping and resuming."""

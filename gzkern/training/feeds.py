@@ -1,7 +1,7 @@
-"""How a recorded training step gets its batch: from a ring on the device, by the number of the step.
+"""How a captured training step gets its batch: from a staging buffer on the device, by the number of the step.
 
-The device has room for two blocks of batches: one is filled while the steps of the other are under way. What stands in
-it is the feed's choice: :class:`CropFeed` augments on the CPU and sends crops, :class:`ImageFeed` keeps all images on
+The buffer holds two blocks of batches: one is filled while the steps of the other are under way. Two feeds differ in
+what they send: :class:`CropFeed` augments on the CPU and sends crops, :class:`ImageFeed` keeps all images on
 the device and sends how each is to be warped.
 """
 
@@ -33,26 +33,26 @@ Report = dict[str, float | None]
 
 
 class Feed(Protocol):
-    """Where the batches of recorded steps come from."""
+    """Supplies the batches of captured steps."""
 
     images: Any
     """All images, where they lie on the device; else None."""
 
     def batch(self, tape: Tape, network: Network, step: Any) -> tuple[Variable, Any]:
-        """Patches and targets (A, B) of a step that is being recorded; ``step`` (1,) int64 tells it when it runs."""
+        """Return patches and targets (A, B) of the step that is being captured; ``step`` is its number, (1,) int64."""
 
     def provide(self, step: int) -> None:
-        """Have the batch of this step on the device; asked for in order, before the step is launched."""
+        """Have the batch of this step on the device; called in order, before the step is launched."""
 
     def take_report(self) -> Report:
-        """How the supply went since this was last called."""
+        """Report the supply since this was last called."""
 
     def close(self) -> None:
-        """End what works ahead."""
+        """Stop preparing batches."""
 
 
 class StagedFeed(ABC):
-    """What both feeds share: a ring on the device, filled a block ahead.
+    """A feed with a staging buffer on the device, filled a block ahead.
 
     Args:
         backend: of the device.
@@ -82,7 +82,7 @@ class StagedFeed(ABC):
             self._send((block + 1) * self._slots)
 
     def _send(self, first: int) -> None:
-        """Fill the block of this step, from it on, and send it."""
+        """Fill the block of the step ``first`` from that step on, and send it."""
         block = first // self._slots
         self.fill(first, min((block + 1) * self._slots, self._stop))
         self.staging_buffer.send(block)
@@ -94,7 +94,7 @@ class StagedFeed(ABC):
 
     @abstractmethod
     def fill(self, first: int, stop: int) -> None:
-        """Have the batches of the steps [first, stop), of one block, in their slots on the host."""
+        """Write the batches of the steps [first, stop), of one block, into their slots on the host."""
 
 
 class CropFeed(StagedFeed):

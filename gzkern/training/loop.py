@@ -6,17 +6,13 @@ a checkpoint of those two resumes a run bit for bit.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import math
-import shutil
-import signal
 import sys
-import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -26,17 +22,15 @@ from tqdm import tqdm
 from ..analysis.evaluation import rmse
 from ..augment.geometry import reach
 from ..augment.pool import BatchPool, new_staging_buffer
-from ..config import Config, load_config, to_toml
+from ..config import Config, to_toml
 from ..core import environment
-from ..core.files import LOCK, locked, write_atomically
-from ..core.processes import cores
+from ..core.files import locked, write_atomically
 from ..data.dataset import Dataset, open_dataset, split
-from ..data.encoded import EncodedImages
 from ..data.loading import describe_skipped
 from ..data.recentring import recentring_of
 from ..data.sampling import chunk_length, example_images
-from ..decision_trees.tree import load_tree, locate_tree
-from ..device import MOST_WORKERS, Device, KernelDevice, select, set_threads
+from ..decision_trees.tree import load_tree
+from ..device import Device, KernelDevice, select, set_threads
 from ..errors import GzkernError, InputError, OutOfMemory
 from ..models.network import build_network
 from ..models.predictor import Predictor
@@ -45,18 +39,17 @@ from ..nn.schedule import learning_rate
 from ..prediction.arrays import predict_rows
 from ..runs import checkpoint
 from ..runs.run import Run
+from .augmentation import augmenting_device, augmenting_threads
 from .feeds import CropFeed, ImageFeed
-from .memory import largest_batch, step_memory
-from .steps import CapturedSteps, EagerSteps, Steps
+from .memory import largest_batch
+from .resume import remove_run, restore, settle_config
+from .signals import stop_request
+from .step import CapturedSteps, EagerSteps, Steps
 
 _LINES_PER_VALIDATION = 10  # lines of metrics.jsonl from one validation to the next
 _CHECKPOINT_SECONDS = 600  # the longest time between two checkpoints
-_MOST_OF_MEMORY = 0.95  # that images and a step may take; the driver's and CuPy's own is not counted
-_AHEAD = 512  # images that the CPU's ring holds, or two batches: 58 MB as published
+_STAGED_IMAGES = 512  # in the CPU's staging buffer, or two batches: 58 MB as published
 _LOOK_SECONDS = 0.25  # from one look at a device that runs by itself to the next
-
-AUGMENT_ON = ("auto", "device", "cpu")
-"""Where images may be perturbed."""
 
 
 class Interrupted(GzkernError):
@@ -98,7 +91,7 @@ def train(
         GzkernError: the loss or a weight is no longer finite; names the examples and the last good checkpoint.
     """
     run = Run(out, select(device))
-    config = _settle_config(run, config, resume=resume, overwrite=overwrite)
+    config = settle_config(run, config, resume=resume, overwrite=overwrite)
     dataset = open_dataset(
         data,
         load_tree(config.data.tree),
@@ -109,8 +102,8 @@ def train(
     trainer = Trainer(config, dataset, run, device=device, progress=progress)
     if resume and augment_on == "auto" and isinstance(trainer.network.device, KernelDevice):  # as it began, to the bit
         augment_on = run.environment.get("augment_on", "auto")
-    where = _augmenting_device(augment_on, config, trainer.network.device, dataset)
-    threads_to_augment = _checked_workers(workers, trainer.network.device)
+    where = augmenting_device(augment_on, config, trainer.network.device, dataset)
+    threads_to_augment = augmenting_threads(workers, trainer.network.device)
     facts = environment.describe(
         device=trainer.network.device.name,
         device_facts=trainer.network.device.describe(),
@@ -125,15 +118,15 @@ def train(
     )
     busy = f"{run.path}: another process is training there; wait for it, or choose another --out"
     with locked(run.path, busy):
-        _settle_config(run, config, resume=resume, overwrite=overwrite)  # again: it may be there by now
+        settle_config(run, config, resume=resume, overwrite=overwrite)  # again: it may be there by now
         for line in describe_skipped(dataset.quarantined):
             trainer.say(line)
         augmented = "augmented there" if where == "device" else f"{facts['workers']} for augmentation"
         how = f"{facts['device']} in {facts['precision']}, {facts['threads']} threads, {augmented}"
         trainer.say(f"training on {config.train.examples:,} examples; {how}")
         if overwrite:
-            _remove_run(run)
-        first = trainer.restore(facts) if resume else 0
+            remove_run(run)
+        first = restore(run, trainer.network, trainer.optimiser, facts, trainer.say) if resume else 0
         write_atomically(run.config_file, to_toml(config).encode())
         write_atomically(run.environment_file, json.dumps(facts, indent=2).encode())
         trainer.fit(first, facts["workers"], where)
@@ -161,38 +154,10 @@ class Trainer:
         self.validation_steps = max(1, config.train.validate_every // config.train.batch)
         self.line_steps = max(1, self.validation_steps // _LINES_PER_VALIDATION)
 
-    def restore(self, facts: dict[str, Any]) -> int:
-        """Take up the last checkpoint and return the number of steps done; 0 where there is none.
-
-        Raises:
-            InputError: the run was trained on other data, or the checkpoint is of another network.
-        """
-        before = self.run.environment
-        if before and before.get("data_fingerprint") != facts["data_fingerprint"]:
-            raise InputError(
-                f"{self.run.path} was trained on other data ({before.get('data')}); resume with that, or "
-                "choose another --out"
-            )
-        for key in environment.BIT_EXACT:
-            if key in before and before[key] != facts[key]:
-                self.say(f"{key} was {before[key]}, is {facts[key]}: the last bits may differ from one run")
-        for leftover in self.run.checkpoint_folder.glob(".*.partial"):  # of a process that was killed
-            leftover.unlink()
-        found = checkpoint.list_checkpoints(self.run.checkpoint_folder)
-        if not found:
-            self.say(f"{self.run.path} has no checkpoint yet; starting from the beginning")
-            _cut_metrics(self.run.metrics_file, 0)
-            return 0
-        step, weights, velocity = checkpoint.load(found[-1])
-        self.network.load_state(weights)
-        self.optimiser.load_state(self.network.runtime_order(velocity))
-        _cut_metrics(self.run.metrics_file, step)
-        return step
-
     def fit(self, first: int, workers: int, augment_on: str) -> None:
         """Train from step ``first`` to the end, and write the final weights."""
         with (
-            _stop_request() as stop,
+            stop_request() as stop,
             closing(self._steps(first, workers, augment_on)) as steps,
             self._bar(first) as bar,
         ):
@@ -272,7 +237,7 @@ class Trainer:
             )
 
         if not isinstance(device, KernelDevice):
-            slots = max(2, _AHEAD // train.batch)
+            slots = max(2, _STAGED_IMAGES // train.batch)
             staging_buffer = new_staging_buffer(slots, train.batch, self.network.target, len(self.network.tree))
             return EagerSteps(self.network, self.optimiser, train, start_pool(staging_buffer))
         crops = CropFeed(device.backend, self.network, start_pool, train.batch, self.steps)
@@ -362,111 +327,3 @@ class _Window:
 def _postfix(line: dict[str, Any]) -> str:
     valid = "" if line["valid_rmse"] is None else f", valid {line['valid_rmse']:.4f}"
     return f"rmse {line['rmse']:.4f}{valid}"
-
-
-def _settle_config(run: Run, config: Config | None, *, resume: bool, overwrite: bool) -> Config:
-    """The configuration to train by, once ``out`` is known to be free for it."""
-    exists = run.config_file.is_file()
-    if config is not None:  # the run must find its tree from any folder
-        data = dataclasses.replace(config.data, tree=locate_tree(config.data.tree))
-        config = dataclasses.replace(config, data=data)
-    if resume and overwrite:
-        raise InputError("--resume keeps the run and --overwrite replaces it; give one of the two")
-    if resume and exists:
-        stored = load_config(run.config_file)
-        if config not in (None, stored):
-            raise InputError(
-                f"{run.config_file} differs from the configuration asked for; leave --config and --set out to go "
-                "on as it began, or choose another --out"
-            )
-        return stored
-    if config is None:
-        raise InputError(f"{run.path}: no run to resume (no config.toml in it); give a configuration")
-    if run.path.exists() and not run.path.is_dir():
-        raise InputError(f"{run.path}: is a file; --out names a directory")
-    if exists and not overwrite:
-        raise InputError(f"{run.path} holds a run already; pass --resume to go on, --overwrite to replace it")
-    if run.path.is_dir() and {entry.name for entry in run.path.iterdir()} - {LOCK} and not exists:
-        raise InputError(f"{run.path}: is not empty and not a run; choose another --out")
-    return config
-
-
-def _checked_workers(workers: int | None, device: Device) -> int:
-    if workers is None:  # a GPU leaves the CPU to them, but for the thread that launches; elsewhere one is far ahead
-        return max(1, cores() - 1) if device.name == "cuda" else 1
-    if not 0 <= workers <= MOST_WORKERS:
-        raise InputError(f"--workers {workers}: expected auto, or 0 to {MOST_WORKERS} threads")
-    return workers
-
-
-def _augmenting_device(asked: str, config: Config, device: Device, dataset: Dataset) -> str:
-    """Where images are perturbed: "device" or "cpu".
-
-    Raises:
-        InputError: no such place, or the device cannot hold the images.
-    """
-    if asked not in AUGMENT_ON:
-        raise InputError(f"--augment-on {asked!r}: expected {', '.join(AUGMENT_ON)}")
-    if isinstance(dataset.images, EncodedImages):  # the device would need all of them decoded at once
-        if asked == "device":
-            raise InputError("--augment-on device: the images are too many to be decoded into memory; pack them first")
-        return "cpu"
-    if not isinstance(device, KernelDevice):
-        if asked == "device":
-            raise InputError("--augment-on device: device 'cpu' augments on the CPU anyway; leave it out")
-        return "cpu"
-    if asked == "cpu":
-        return "cpu"
-    needed, free = dataset.images.nbytes, device.backend.free_bytes()
-    fits = needed + step_memory(config, device.backend.limits).total <= _MOST_OF_MEMORY * free
-    if asked == "device" and not fits:
-        raise InputError(
-            f"--augment-on device: the images take {needed / 2**30:.1f} GiB, and the device has {free / 2**30:.1f} GiB "
-            "free; leave it out, and the CPU augments"
-        )
-    return "device" if fits else "cpu"
-
-
-def _remove_run(run: Run) -> None:
-    """Remove what a run consists of, and nothing else that may lie in the directory."""
-    for file in (run.metrics_file, run.weights_file, run.environment_file, run.config_file):
-        file.unlink(missing_ok=True)
-    shutil.rmtree(run.checkpoint_folder, ignore_errors=True)
-
-
-def _cut_metrics(path: Path, step: int) -> None:
-    """Drop the lines after ``step``, and a last line that was cut short."""
-    if not path.is_file():
-        return
-    kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            if json.loads(line)["step"] > step:
-                break
-        except (ValueError, KeyError):
-            break
-        kept.append(line + "\n")
-    write_atomically(path, "".join(kept).encode())
-
-
-@contextmanager
-def _stop_request() -> Iterator[threading.Event]:
-    """An event that Ctrl-C or SIGTERM sets, so that a step is never cut in two; a second signal ends at once."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def handler(number: int, _: Any) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-
-    try:
-        for number in before:
-            signal.signal(number, handler)
-        yield stop
-    finally:
-        for number, previous in before.items():
-            signal.signal(number, previous)

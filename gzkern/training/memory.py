@@ -1,4 +1,4 @@
-"""What a training step keeps in the memory of its device, before it runs, and the largest batch that fits."""
+"""Forecast the memory that a training step takes on its device, and the largest batch that fits."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..nn.optimiser import Nesterov
 from ..runtime.backend import Limits
 from ..runtime.capture import Place, ShapeOnlyBackend, arena_bytes, lay_out
 from .feeds import ImageFeed
-from .steps import record
+from .step import capture_step
 
 _SIDE = 424  # pixels of a published image
 _FINEST = 8  # images: batches are sought in multiples of it
@@ -51,17 +51,17 @@ class StepMemory:
 
     @property
     def total(self) -> int:
-        """All of it."""
+        """Bytes of all."""
         return self.weights + self.velocities + self.staging_buffers + self.validation + self.arena
 
     @property
     def made(self) -> int:
-        """What the arena would take if nothing gave its place to another."""
+        """Bytes of the arena if no arrays shared their place."""
         return sum(place.block.nbytes for place in self.places)
 
 
 def step_memory(config: Config, limits: Limits) -> StepMemory:
-    """Of the training step of a configuration, on a device of these limits; nothing is allocated.
+    """Forecast the memory of a configuration's training step, on a device of these limits; nothing is allocated.
 
     Raises:
         InputError: an array would be too large for the kernels.
@@ -75,7 +75,7 @@ def step_memory(config: Config, limits: Limits) -> StepMemory:
     labels = np.empty((1, len(network.tree)), np.float32)
     stop = config.train.examples // config.train.batch
     feed = ImageFeed(device.backend, network, images, labels, lambda *_: np.empty(0), config, stop)
-    launches = record(network, optimiser, config.train, feed, constrained=True).finish()
+    launches = capture_step(network, optimiser, config.train, feed, constrained=True).finish()
     places = lay_out(launches)
     weights = sum(array.nbytes for array in network.parameters.values())
     staging_buffers = sum(array.nbytes for array in feed.staging_buffer.arrays.values())
@@ -85,7 +85,7 @@ def step_memory(config: Config, limits: Limits) -> StepMemory:
 
 
 def _pass_memory(network: Network) -> int:
-    """Arena and inputs of one pass over rows of the images."""
+    """Bytes of arena and inputs of one pass over rows of the images."""
     images = np.broadcast_to(np.uint8(0), (1, _SIDE, _SIDE, 3))
     shapes = {"rows": ((BATCH,), np.int64), "matrices": ((BATCH, 2, 2, 3), np.float64)}
     capturing, inputs, answers = Predictor(network).capture(shapes, images)
@@ -94,14 +94,14 @@ def _pass_memory(network: Network) -> int:
 
 
 def with_batch(config: Config, batch: int) -> Config:
-    """The same training by so many images a step."""
+    """Return the configuration with another batch; examples and chunk grow where they are smaller."""
     train = config.train
     examples, chunk = max(train.examples, batch), max(train.chunk, batch)
     return replace(config, train=replace(train, batch=batch, examples=examples, chunk=chunk))
 
 
 def largest_batch(config: Config, limits: Limits, available: int) -> int:
-    """The most images of a training step that so many bytes hold, a multiple of 8; 0 if they hold none."""
+    """Find the largest batch whose training step fits into ``available`` bytes: a multiple of 8; 0 if none fits."""
 
     def needed(batch: int) -> int:
         return step_memory(with_batch(config, batch), limits).total
@@ -110,7 +110,7 @@ def largest_batch(config: Config, limits: Limits, available: int) -> int:
 
 
 def largest(needed: Callable[[int], int], available: int) -> int:
-    """The largest multiple of 8 whose need is available, for a need that grows about evenly; 0 if none is.
+    """Find the largest multiple of 8 whose need is available, for a need that grows about evenly; 0 if none is.
 
     Each guess is where the last need would come to what is available at the growth of the first two; the best of a
     few guesses is exact but for the last few images.

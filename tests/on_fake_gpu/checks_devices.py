@@ -8,13 +8,14 @@ import pytest
 from example_steps import ExampleSteps
 from fake_cupy import kernels
 from fake_cupy.gpus import GPU
+from short_run import Run
 from small import small_config
 
 from gzkern.config import PRECISIONS
 from gzkern.models.network import build_network, empty_network
 from gzkern.runtime.backend import Limits
 from gzkern.runtime.emulator import backend as emulated
-from gzkern.training.steps import CapturedSteps
+from gzkern.training.step import CapturedSteps
 
 WIDE = ("model.filters=[8, 8, 8, 8]", "model.units=[16, 8]")  # as bfloat16 wants it
 

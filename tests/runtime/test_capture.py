@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from example_steps import ExampleSteps
 
-import gzkern.training.steps
+import gzkern.training.step
 from gzkern.cuda import maxpool2d, relu
 from gzkern.errors import GzkernError, InputError
 from gzkern.runtime.capture import Block, Buffer, CapturingBackend, Launch, Program, arena_bytes, lay_out
 from gzkern.runtime.emulator import backend
 from gzkern.runtime.kernel import Geometry, Kernel
-from gzkern.training.steps import CapturedSteps, record
+from gzkern.training.step import CapturedSteps, capture_step
 
 KERNEL_DEVICES = [
     pytest.param("emulated", marks=pytest.mark.gxx),
@@ -26,7 +26,7 @@ KERNEL_DEVICES = [
     [(False, "fp32"), (False, "tf32"), (True, "fp32"), pytest.param(True, "tf32", marks=pytest.mark.slow)],
 )
 def test_a_replayed_step_has_the_bits_of_the_eager_one(device, precision, side_stream, monkeypatch):
-    monkeypatch.setattr(gzkern.training.steps, "record", partial(record, side_stream=side_stream))
+    monkeypatch.setattr(gzkern.training.step, "capture_step", partial(capture_step, side_stream=side_stream))
     eager, recorded = (ExampleSteps(device, f"train.precision={precision}") for _ in range(2))
     steps = CapturedSteps(recorded.network, recorded.optimiser, recorded.config.train, recorded.feed)
     for step in range(6):
@@ -45,7 +45,7 @@ def test_a_step_reads_nothing_that_it_did_not_write(side_stream):
     """The arena holds NaN before every replay; a launch that came too late, or memory shared too early, would show."""
     plain, poisoned = (ExampleSteps("emulated") for _ in range(2))
     programs = [
-        Program(record(r.network, r.optimiser, r.config.train, r.feed, True, side_stream)) for r in (plain, poisoned)
+        Program(capture_step(r.network, r.optimiser, r.config.train, r.feed, True, side_stream)) for r in (plain, poisoned)
     ]
     for step in range(2):
         for run, program in zip((plain, poisoned), programs, strict=True):
@@ -64,7 +64,7 @@ def test_what_goes_aside_may_come_at_any_time_after_its_place():
     """As early as it may, in the order of the list, and as late: what shares memory with it too soon would show."""
     early, late = (ExampleSteps("emulated") for _ in range(2))
     programs = [
-        Program(record(r.network, r.optimiser, r.config.train, r.feed, True, side_stream=True)) for r in (early, late)
+        Program(capture_step(r.network, r.optimiser, r.config.train, r.feed, True, side_stream=True)) for r in (early, late)
     ]
     calls = list(zip(programs[1].launches, programs[1].calls, strict=True))
     delayed = [call for launch, call in calls if not launch.side_stream] + [
@@ -100,7 +100,7 @@ def test_a_step_that_is_not_finite_changes_nothing_from_then_on(device):
 @pytest.mark.gxx
 def test_the_launch_list_names_its_operations():
     run = ExampleSteps("emulated")
-    capturing = record(run.network, run.optimiser, run.config.train, run.feed, constrained=True)
+    capturing = capture_step(run.network, run.optimiser, run.config.train, run.feed, constrained=True)
     names = list(dict.fromkeys(launch.operation for launch in capturing.launches))
     assert names[:3] == ["batch", "warp", "conv1"]
     assert names[names.index("mse") :][:4] == ["mse", "mse backward", "constraints backward", "dense3 backward"]

@@ -1,4 +1,4 @@
-"""Feeds: every step finds its own batch in the ring, a block ahead, from any step on."""
+"""Feeds: every step finds its own batch in the staging buffer, a block ahead, from any step on."""
 
 import numpy as np
 import pytest
@@ -13,8 +13,8 @@ from gzkern.training.feeds import CropFeed, ImageFeed, StagedFeed
 SLOTS = 4
 
 
-class Ring:
-    """A ring that insists on the order of things, and remembers them; a block leaves the host when it is waited for."""
+class StagingBuffer:
+    """A staging buffer that insists on the order of calls, and keeps them; a block is sent when it is waited for."""
 
     def __init__(self, slots, blocks, arrays):
         self.slots, self.blocks, self.log, self.inside, self.leaving = slots, blocks, [], None, {}
@@ -46,8 +46,8 @@ class Ring:
         return self.arrays[name][step % (2 * self.slots)]
 
 
-class LateRing(Ring):
-    """A ring of a device that does nothing before it must: it reads and copies when somebody waits, or at the end."""
+class LateStagingBuffer(StagingBuffer):
+    """The staging buffer of a late device: it reads and copies when somebody waits, or at the end."""
 
     def __init__(self, *arguments):
         super().__init__(*arguments)
@@ -84,7 +84,7 @@ class LateRing(Ring):
 class Backend:
     """As much of one as a feed asks for."""
 
-    def __init__(self, kind=Ring):
+    def __init__(self, kind=StagingBuffer):
         self.kind = kind
 
     def staging_buffer(self, slots, blocks, arrays):
@@ -123,7 +123,7 @@ def test_every_step_finds_its_batch(first, stop, slots, blocks):
 @pytest.mark.gpu
 @pytest.mark.parametrize("blocks", [2, 3])
 def test_every_step_finds_its_batch_on_a_gpu(blocks):
-    """By launches that read the ring while its other half is copied from page-locked memory."""
+    """By launches that read the staging buffer while its other half is copied from page-locked memory."""
     from gzkern.cuda.gather_batch import take
     from gzkern.runtime.cuda_backend import backend
 
@@ -211,7 +211,7 @@ def test_nothing_is_overwritten_before_a_late_device_has_copied_it(material, wor
         settings = {"seed": 1, "augment": config.augment, "data": config.data, "first": 0, "stop": 3 * stop}
         return BatchPool(images, labels, index_of, staging_buffer, **settings, workers=workers)
 
-    backend = Backend(LateRing)
+    backend = Backend(LateStagingBuffer)
     feed = CropFeed(backend, network, start_pool, 3, stop)
     staging_buffer = backend.made
 

@@ -58,10 +58,10 @@ def test_the_forecast_is_what_a_step_then_takes(precision):
     from example_steps import ExampleSteps
 
     from gzkern.runtime.capture import Program
-    from gzkern.training.steps import record
+    from gzkern.training.step import capture_step
 
     run = ExampleSteps("emulated", f"train.precision={precision}")
-    program = Program(record(run.network, run.optimiser, run.config.train, run.feed, True))
+    program = Program(capture_step(run.network, run.optimiser, run.config.train, run.feed, True))
     forecast = step_memory(run.config, LIMITS)
     assert [(p.first, p.last, p.offset, p.block.nbytes) for p in program.places] == [
         (p.first, p.last, p.offset, p.block.nbytes) for p in forecast.places

@@ -1,5 +1,6 @@
 """Training: it learns, it resumes bit for bit after any kind of stop, and it refuses what it cannot do."""
 
+import copy
 import json
 import os
 import shutil
@@ -18,12 +19,12 @@ from gzkern.config import load_config
 from gzkern.data.dataset import open_dataset
 from gzkern.data.demo import draw_demo_set
 from gzkern.decision_trees.tree import load_tree
-from gzkern.device import Device
+from gzkern.device import select
 from gzkern.errors import GzkernError, InputError
 from gzkern.runs import checkpoint
 from gzkern.runs.run import load
 from gzkern.training import loop as training
-from gzkern.training import steps
+from gzkern.training import step as step_module
 from gzkern.training.loop import Interrupted, train
 
 LONG = ("train.examples=1600", "train.validate_every=160")
@@ -216,7 +217,7 @@ def test_no_checkpoint_is_written_past_a_bad_step_that_nobody_looked_at(demo_pac
     """As on a GPU, whose losses are looked at now and then."""
     poison(monkeypatch, 3)
     monkeypatch.setattr(training, "_CHECKPOINT_SECONDS", -1)
-    device = Device("cpu")
+    device = copy.copy(select("cpu"))
     device.synchronous = False
     with pytest.raises(GzkernError, match=r"no longer finite at step 3, .*checkpoints/000000003\.safetensors"):
         train(small_config(), demo_pack, tmp_path / "run", device=device, progress=False)
@@ -238,13 +239,13 @@ def test_weights_that_are_not_finite_are_never_saved(demo_pack, tmp_path, monkey
 
 def test_the_warm_up_is_clipped_and_ends_with_fresh_velocity(demo_pack, tmp_path, monkeypatch):
     seen, resets = [], []
-    real, reset = steps.take_step, training.Nesterov.reset
+    real, reset = step_module.take_step, training.Nesterov.reset
 
     def spy(*arguments, **how):
         seen.append(how["constrained"])
         return real(*arguments, **how)
 
-    monkeypatch.setattr(steps, "take_step", spy)
+    monkeypatch.setattr(step_module, "take_step", spy)
     monkeypatch.setattr(training.Nesterov, "reset", lambda self: (resets.append(len(seen)), reset(self)))
     config = small_config("train.warmup_examples=10000", "train.examples=320")
     train(config, demo_pack, tmp_path / "run", progress=False)
