@@ -1,4 +1,4 @@
-"""Augmented batches, prepared ahead of training in a ring of buffers, by threads, the same whatever their number."""
+"""Augmented batches, prepared by threads in a staging buffer before training needs them, the same with any threads."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from ..config import AugmentConfig, DataConfig
 from ..core import arguments as check
-from ..core.ordered_workers import Crew
+from ..core.ordered_workers import OrderedWorkers
 from ..data.encoded import EncodedImages
 from ..errors import GzkernError, InputError
 from .tables import Tables, identity_tables, tables
@@ -26,7 +26,7 @@ Images = np.ndarray | EncodedImages
 
 @dataclass(frozen=True)
 class Batch:
-    """B consecutive training examples; ``crops`` and ``targets`` lie in the ring, the reader's until it releases them.
+    """B consecutive training examples; ``crops`` and ``targets`` lie in the staging buffer until they are released.
 
     Attributes:
         examples: (B,) int64, example numbers.
@@ -42,12 +42,12 @@ class Batch:
 
 
 def slot_arrays(batch: int, target: int, answers: int) -> dict[str, tuple[tuple[int, ...], Any]]:
-    """Shape and dtype of what a slot of a ring holds, by name."""
+    """Return shape and dtype of the arrays in a slot of a staging buffer, by name."""
     return {"crops": ((batch, 2, target, target, 3), np.float32), "targets": ((answers, batch), np.float32)}
 
 
 def new_staging_buffer(slots: int, batch: int, target: int, answers: int) -> dict[str, np.ndarray]:
-    """A ring in the memory of the host: crops (slots, B, 2, T, T, 3) and targets (slots, A, B), float32."""
+    """Allocate a staging buffer on the host: crops (slots, B, 2, T, T, 3) and targets (slots, A, B), float32."""
     return {
         name: np.empty((slots, *shape), dtype) for name, (shape, dtype) in slot_arrays(batch, target, answers).items()
     }
@@ -106,18 +106,18 @@ class BatchPool:
         if first % B or stop % B:
             raise InputError(f"examples {first} to {stop}: expected whole batches of {B}")
         self._work = _Work(images, labels, index_of, staging_buffer, seed, augment, data, recentring)
-        self._workers, self._slots, self._B, self._ring = workers, slots, B, staging_buffer
+        self._workers, self._slots, self._B, self._staging_buffer = workers, slots, B, staging_buffer
         # A task less than there is room for, so that the reader may hold one while every thread has another.
         size = min(-(-_TASK_IMAGES // B), slots // (workers + 1)) if workers else 1
         self._tasks = _Tasks(first // B, max(first, stop) // B, max(1, size))
         self._taken = self._released = self._tasks.first
-        self._crew: Crew | None = None
+        self._threads: OrderedWorkers | None = None
         self._indices = np.empty(0, np.int64)  # of the task that the last batch was in
         self._closed = False
         self._waited, self._fill, self._takes, self._made = 0.0, 0.0, 0, 0
 
     def take(self) -> Batch:
-        """The next batch, once it is there.
+        """Wait for the next batch and return it.
 
         Raises:
             GzkernError: there is none, it could not be prepared, or the reader holds so many that it has no slot.
@@ -139,7 +139,7 @@ class BatchPool:
         self._waited += time.perf_counter() - begin
         self._takes += 1
         self._taken += 1
-        crops, targets = (self._ring[name][k % self._slots] for name in ("crops", "targets"))
+        crops, targets = (self._staging_buffer[name][k % self._slots] for name in ("crops", "targets"))
         return Batch(np.arange(k * B, (k + 1) * B), self._indices[place * B : (place + 1) * B], crops, targets)
 
     def release(self) -> None:
@@ -167,17 +167,17 @@ class BatchPool:
     def close(self) -> None:
         """End the threads, and so the stream, after the tasks in work: milliseconds, with files to decode tenths."""
         self._closed = True
-        if self._crew:
-            self._crew.close()
+        if self._threads:
+            self._threads.close()
 
     def take_report(self) -> dict[str, float | None]:
-        """What happened since this was last called, by the names of metrics.jsonl.
+        """Report the supply of batches since this was last called, by the names of metrics.jsonl.
 
-        ``queue_fill``: the part of the ring that was ready when a batch was asked for, mean; ``wait_s``: for how long
-        the reader waited; ``pool_images_per_s``: images over the time in which a thread was at work, None where none
-        were made; ``pool_wait_s``: for how long a thread waited for the reader, mean.
+        ``queue_fill``: the part of the staging buffer that was ready when a batch was asked for, mean; ``wait_s``: for
+        how long the reader waited; ``pool_images_per_s``: images over the time in which a thread was at work, None
+        where none were made; ``pool_wait_s``: for how long a thread waited for the reader, mean.
         """
-        made, busy, idle = self._crew.take_times() if self._crew else (self._takes, self._waited, 0.0)
+        made, busy, idle = self._threads.take_times() if self._threads else (self._takes, self._waited, 0.0)
         before, self._made = self._made, self._made + made
         images = (self._tasks.batches(self._made) - self._tasks.batches(before)) * self._B
         report = {
@@ -190,26 +190,26 @@ class BatchPool:
         return report
 
     def _ready(self, place: int) -> int:
-        """Batches that wait for the reader, who comes to this place of a task."""
-        whole = self._crew.done if self._crew else 0
+        """Count the batches that are ready for the reader, who comes to this place of a task."""
+        whole = self._threads.ready if self._threads else 0
         return whole * self._tasks.size + (self._tasks.size - place if place else 0)
 
     def _result(self, task: int) -> np.ndarray:
-        """The images of a task's examples, once its batches are in their slots."""
+        """Wait until a task's batches are in their slots; return the images of its examples."""
         if task == 0:
-            load()  # what compiling takes is no measure of the pool
+            load()  # the time of compiling does not count as that of the pool
         if not self._workers:
             return self._work(self._tasks[task])
-        if self._crew is None:
+        if self._threads is None:
             work, tasks = self._work, self._tasks
-            self._crew = Crew(lambda task: work(tasks[task]), len(tasks), self._workers, "gzkern-augment")
+            self._threads = OrderedWorkers(lambda task: work(tasks[task]), len(tasks), self._workers, "gzkern-augment")
             self._allow()
-        return self._crew.take(task)
+        return self._threads.take(task)
 
     def _allow(self) -> None:
         """Let those tasks begin whose slots are all free."""
-        if self._crew:
-            self._crew.allow(self._tasks.before(self._released + self._slots))
+        if self._threads:
+            self._threads.allow(self._tasks.before(self._released + self._slots))
 
 
 @dataclass(frozen=True)
@@ -238,7 +238,7 @@ class _Tasks:
 
 @dataclass(frozen=True)
 class _Work:
-    """What a thread needs to prepare batches; arguments as those of the pool."""
+    """Prepares batches in a thread; arguments as those of the pool."""
 
     images: Images
     labels: np.ndarray

@@ -1,4 +1,4 @@
-"""Threads that do numbered tasks ahead of a reader, who takes the results in order."""
+"""Threads that do numbered tasks; a reader takes the results in order, and bounds how many are begun before it."""
 
 from __future__ import annotations
 
@@ -6,16 +6,19 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from ..errors import GzkernError
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 
 @dataclass
 class _State:
-    """What the reader and the threads share; ``lock`` guards all of it."""
+    """State that the reader and the threads share; ``lock`` guards all of it."""
 
     stop: int
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -25,7 +28,7 @@ class _State:
     results: dict[int, Any] = field(default_factory=dict)
     working: int = 0
     working_since: float = 0.0
-    made: int = 0
+    done: int = 0
     busy_s: float = 0.0
     idle_s: float = 0.0
     idle_since: dict[int, float] = field(default_factory=dict)  # of the threads that wait
@@ -35,7 +38,7 @@ class _State:
 
     @property
     def ended(self) -> bool:
-        """Whether no task will be begun any more."""
+        """True if no task will begin any more."""
         return self.closed or self.next >= self.stop
 
 
@@ -44,21 +47,21 @@ class _Failure:
     error: BaseException
 
 
-class Crew:
+class OrderedWorkers:
     """The tasks 0 to ``stop`` − 1, begun in order by ``workers`` threads, as far as the reader allows.
 
     After an exception no further task is begun, and the reader meets it in its turn. The threads end with the last
-    task, with :meth:`close`, with the last reference to the crew, or with the interpreter. They belong to the process
-    that made them: a fork has none, and is told so.
+    task, with :meth:`close`, with the last reference to this object, or with the interpreter. They belong to the
+    process that made them: in a fork the calls raise an error.
 
     Args:
-        work: does a task, given its number; it must not refer to the crew, or that would never be forgotten.
+        work: does a task, given its number; it must not refer to this object, which would then never be forgotten.
         stop: the number of tasks.
         workers: threads, at least one.
         name: of the threads.
 
     Raises:
-        GzkernError: the system has no more threads to give.
+        GzkernError: the system cannot start so many threads.
     """
 
     def __init__(self, work: Callable[[int], Any], stop: int, workers: int, name: str):
@@ -84,10 +87,11 @@ class Crew:
             self._state.for_workers.notify_all()
 
     def take(self, task: int) -> Any:
-        """What a task returned, which is forgotten then; waits for it.
+        """Wait for a task and return its result, which is kept no longer.
 
         Raises:
-            GzkernError: it is not allowed to begin yet, nor ever will be, or the threads are another process's.
+            GzkernError: it is not allowed to begin, it was taken or never will be done, or the threads are another
+                process's.
             BaseException: what the task raised.
         """
         self._require_own_process()
@@ -107,18 +111,18 @@ class Crew:
         return result
 
     def _require_own_process(self) -> None:
-        """Before the lock is asked for: in a fork it may be held by nobody, for ever."""
+        """Refuse a fork, before the lock is asked for: there it may be held by nobody, for ever."""
         if os.getpid() != self._process:
             raise GzkernError(f"the threads {self._name} are those of process {self._process}, from which this one was "
                               "forked; begin anew here")  # fmt: skip
 
     @property
-    def done(self) -> int:
+    def ready(self) -> int:
         """Tasks that are done and not taken."""
         return len(self._state.results)
 
     def take_times(self) -> tuple[int, float, float]:
-        """What happened since this was last called.
+        """Report the work since this was last called.
 
         Returns:
             Tasks done; seconds in which at least one thread was at work; seconds for which threads waited for the
@@ -133,8 +137,8 @@ class Crew:
                 state.working_since = now
             state.idle_s += sum(now - since for since in state.idle_since.values())
             state.idle_since = dict.fromkeys(state.idle_since, now)
-            times = state.made, state.busy_s, state.idle_s
-            state.made, state.busy_s, state.idle_s = 0, 0.0, 0.0
+            times = state.done, state.busy_s, state.idle_s
+            state.done, state.busy_s, state.idle_s = 0, 0.0, 0.0
         return times
 
     def close(self) -> None:
@@ -160,10 +164,10 @@ def _work(state: _State, work: Callable[[int], Any]) -> None:
             state.working += 1
         try:
             result = work(task)
-        except BaseException as error:  # of any kind: the reader would wait for ever
+        except BaseException as error:  # also SystemExit: without a result the reader would wait for ever
             result = _Failure(error)
         with state.lock:
-            state.made += 1
+            state.done += 1
             state.working -= 1
             if not state.working:
                 state.busy_s += time.perf_counter() - state.working_since
@@ -187,3 +191,25 @@ def _end(state: _State, threads: list[threading.Thread], process: int) -> None:
     for thread in threads:
         if thread.ident is not None:
             thread.join()
+
+
+def prefetch(
+    work: Callable[[_Item], _Result], items: Sequence[_Item], *, workers: int, most: int
+) -> Generator[_Result, None, None]:
+    """Yield ``work(item)`` for each item, in order, done by threads.
+
+    The threads end with the generator, after the items in work.
+
+    Args:
+        work: called by several threads at a time; what it raises is raised in its turn.
+        items: a task each.
+        workers: threads, at least one.
+        most: results that may be ready or in work, at least 1.
+    """
+    tasks = OrderedWorkers(lambda number: work(items[number]), len(items), workers, "gzkern-prefetch")
+    try:
+        for number in range(len(items)):
+            tasks.allow(number + most)
+            yield tasks.take(number)
+    finally:
+        tasks.close()

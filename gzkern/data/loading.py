@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from ..core.prefetch import work_ahead
+from ..core.ordered_workers import prefetch
 from ..core.processes import cores
 from ..errors import ImageError, InputError
 from .catalogue import list_images
@@ -158,10 +158,10 @@ class Loader:
     def decode(self, doing: str, first: int = 0) -> Generator[Decoded, None, None]:
         """Say what became of each candidate from number ``first`` on, in order; ``doing`` heads the bar."""
         most = max(1, min(_IN_FLIGHT, _IN_FLIGHT_BYTES // math.prod(self.shape)))
-        ahead = work_ahead(self._decode, self.candidates[first:], workers=cores(), most=most)
+        decoded_images = prefetch(self._decode, self.candidates[first:], workers=cores(), most=most)
         count = len(self.candidates)
-        bar = tqdm(ahead, desc=doing, initial=first, total=count, unit="image", disable=not self._progress)
-        with closing(ahead):
+        bar = tqdm(decoded_images, desc=doing, initial=first, total=count, unit="image", disable=not self._progress)
+        with closing(decoded_images):
             for decoded in bar:
                 if decoded.image is None:
                     self.quarantine(decoded.candidate, decoded.reason)

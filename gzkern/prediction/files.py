@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from tqdm import tqdm
 from ..augment.geometry import reach
 from ..config import DataConfig
 from ..core.files import write_atomically
-from ..core.prefetch import work_ahead
+from ..core.ordered_workers import prefetch
 from ..core.processes import cores
 from ..data.catalogue import read_catalogue
 from ..data.dataset import open_dataset
@@ -101,9 +101,9 @@ def _answer_files(
     ids: list[str] = []
     skipped: list[tuple[Path, str, str]] = []
     answers: list[np.ndarray] = []
-    files = zip(catalogue.paths, catalogue.ids, strict=True)
+    files = list(zip(catalogue.paths, catalogue.ids, strict=True))
     prepare = preparation(predictor, data)
-    decoded = _decode_ahead(files, data.crop, prepare, workers)
+    decoded = _prefetch_images(files, data.crop, prepare, workers)
     with tqdm(total=len(catalogue.paths), unit="image", disable=not progress) as bar:
         for part in batches(decoded, batch):
             good = [(id_, image) for _, id_, image in part if not isinstance(image, str)]
@@ -118,8 +118,8 @@ def _answer_files(
     return ids, np.concatenate(answers), skipped
 
 
-def _decode_ahead(
-    files: Iterable[tuple[Path, str]], smallest: int, prepare: Callable[[np.ndarray], Prepared], workers: int
+def _prefetch_images(
+    files: Sequence[tuple[Path, str]], smallest: int, prepare: Callable[[np.ndarray], Prepared], workers: int
 ) -> Iterator[tuple[Path, str, Prepared | str]]:
     """(path, id, image as ``prepare`` returns it or the reason why not), in order, a few images ahead."""
 
@@ -132,4 +132,4 @@ def _decode_ahead(
     def prepared(file: tuple[Path, str]) -> tuple[Path, str, Prepared | str]:
         return *file, image_of(file[0])
 
-    return work_ahead(prepared, files, workers=workers, most=4 * workers)
+    return prefetch(prepared, files, workers=workers, most=4 * workers)

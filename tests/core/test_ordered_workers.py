@@ -1,4 +1,4 @@
-"""A crew: tasks in order, as far as allowed, whatever happens to reader, threads and process."""
+"""Ordered workers: tasks in order, as far as allowed, whatever happens to reader, threads and process."""
 
 import gc
 import os
@@ -11,14 +11,15 @@ import time
 
 import pytest
 
-from gzkern.core.ordered_workers import Crew
+from gzkern.core.ordered_workers import OrderedWorkers, prefetch
 from gzkern.errors import GzkernError
 
-NAME = "crew-under-test"
+NAME = "under-test"
+NAMES = (NAME, "gzkern-prefetch")
 
 
 def threads():
-    return [thread for thread in threading.enumerate() if thread.name.startswith(NAME)]
+    return [thread for thread in threading.enumerate() if thread.name.startswith(NAMES)]
 
 
 @pytest.fixture(autouse=True)
@@ -49,32 +50,32 @@ class Work:
 
 @pytest.mark.parametrize("workers", [1, 2, 7])
 def test_results_come_in_order_whatever_the_threads_do(workers):
-    crew = Crew(Work(_0=0.03, _3=0.02), 20, workers, NAME)
-    crew.allow(20)
-    assert [crew.take(task) for task in range(20)] == [task * task for task in range(20)]
+    tasks = OrderedWorkers(Work(_0=0.03, _3=0.02), 20, workers, NAME)
+    tasks.allow(20)
+    assert [tasks.take(task) for task in range(20)] == [task * task for task in range(20)]
     wait_until(lambda: not threads())  # the last task was the last
-    crew.close()
+    tasks.close()
 
 
 def test_no_task_begins_before_it_is_allowed():
     work = Work()
-    crew = Crew(work, 100, 3, NAME)
+    tasks = OrderedWorkers(work, 100, 3, NAME)
     for allowed in (0, 4, 5):
-        crew.allow(allowed)
-        wait_until(lambda allowed=allowed: crew.done == allowed)
+        tasks.allow(allowed)
+        wait_until(lambda allowed=allowed: tasks.ready == allowed)
         assert sorted(work.begun) == list(range(allowed))
-    with pytest.raises(GzkernError, match="task 5 of crew-under-test waits for the reader"):
-        crew.take(5)
-    assert crew.take(0) == 0
-    with pytest.raises(GzkernError, match="task 0 of crew-under-test was taken already"):
-        crew.take(0)
-    crew.close()
+    with pytest.raises(GzkernError, match="task 5 of under-test waits for the reader"):
+        tasks.take(5)
+    assert tasks.take(0) == 0
+    with pytest.raises(GzkernError, match="task 0 of under-test was taken already"):
+        tasks.take(0)
+    tasks.close()
 
 
 def test_no_more_threads_than_tasks():
-    crew = Crew(Work(_0=0.2, _1=0.2), 2, 50, NAME)
+    tasks = OrderedWorkers(Work(_0=0.2, _1=0.2), 2, 50, NAME)
     assert len(threads()) == 2
-    crew.close()
+    tasks.close()
 
 
 def test_an_exception_is_met_in_its_turn_and_ends_all():
@@ -87,11 +88,11 @@ def test_an_exception_is_met_in_its_turn_and_ends_all():
         time.sleep(0.01)
         return task
 
-    crew = Crew(work, 1000, 2, NAME)
-    crew.allow(1000)
-    assert [crew.take(0), crew.take(1)] == [0, 1]
+    tasks = OrderedWorkers(work, 1000, 2, NAME)
+    tasks.allow(1000)
+    assert [tasks.take(0), tasks.take(1)] == [0, 1]
     with pytest.raises(LookupError, match="two"):
-        crew.take(2)
+        tasks.take(2)
     assert not threads()
     assert len(begun) <= 5
 
@@ -101,37 +102,37 @@ def test_no_exception_leaves_the_reader_waiting(kind):
     def work(task):
         raise kind
 
-    crew = Crew(work, 3, 1, NAME)
-    crew.allow(3)
+    tasks = OrderedWorkers(work, 3, 1, NAME)
+    tasks.allow(3)
     with pytest.raises(kind):
-        crew.take(0)
+        tasks.take(0)
 
 
 def test_what_is_closed_says_so():
-    crew = Crew(Work(_0=0.05), 9, 1, NAME)
-    crew.allow(9)
-    crew.close()
-    crew.close()
+    tasks = OrderedWorkers(Work(_0=0.05), 9, 1, NAME)
+    tasks.allow(9)
+    tasks.close()
+    tasks.close()
     with pytest.raises(GzkernError, match="were ended before task 5"):
-        crew.take(5)
+        tasks.take(5)
 
 
 def test_a_reader_that_waits_is_told_of_the_end():
-    crew = Crew(Work(_0=0.3), 9, 1, NAME)
-    crew.allow(1)
-    closer = threading.Timer(0.05, crew.close)
+    tasks = OrderedWorkers(Work(_0=0.3), 9, 1, NAME)
+    tasks.allow(1)
+    closer = threading.Timer(0.05, tasks.close)
     closer.start()
     with pytest.raises(GzkernError, match="were ended before task 0"):
-        crew.take(0)
+        tasks.take(0)
     closer.join()
 
 
-def test_a_forgotten_crew_ends():
-    crew = Crew(Work(), 9, 2, NAME)
-    crew.allow(1)
-    crew.take(0)
+def test_forgotten_workers_end():
+    tasks = OrderedWorkers(Work(), 9, 2, NAME)
+    tasks.allow(1)
+    tasks.take(0)
     assert threads()
-    del crew
+    del tasks
     gc.collect()
     assert not threads()
 
@@ -140,45 +141,45 @@ def test_a_forgotten_crew_ends():
 def test_a_waiting_reader_can_be_interrupted():
     timer = threading.Timer(0.1, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT))
     timer.start()
-    crew = Crew(Work(_0=0.4), 2, 1, NAME)
-    crew.allow(2)
+    tasks = OrderedWorkers(Work(_0=0.4), 2, 1, NAME)
+    tasks.allow(2)
     begin = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        crew.take(0)
+        tasks.take(0)
     assert time.monotonic() - begin < 0.35
     timer.join()
-    crew.close()
+    tasks.close()
 
 
 def test_times():
-    crew = Crew(Work(_0=0.1), 3, 1, NAME)
+    tasks = OrderedWorkers(Work(_0=0.1), 3, 1, NAME)
     time.sleep(0.1)
-    crew.allow(2)
-    crew.take(0)
-    crew.take(1)
-    made, busy, idle = crew.take_times()
+    tasks.allow(2)
+    tasks.take(0)
+    tasks.take(1)
+    made, busy, idle = tasks.take_times()
     assert made == 2
     assert 0.1 <= busy < 1
     assert 0.1 <= idle < 1
     time.sleep(0.1)
-    made, busy, idle = crew.take_times()  # of a wait that goes on
+    made, busy, idle = tasks.take_times()  # of a wait that goes on
     assert (made, busy) == (0, 0)
     assert 0.1 <= idle < 1
-    crew.close()
-    assert crew.take_times()[:2] == (0, 0)
+    tasks.close()
+    assert tasks.take_times()[:2] == (0, 0)
 
 
 def test_threads_at_work_together_take_the_time_of_one():
-    crew = Crew(Work(_0=0.3, _1=0.3, _2=0.3), 3, 3, NAME)
-    crew.allow(3)
-    wait_until(lambda: crew._state.working == 3)
-    _, so_far, _ = crew.take_times()
+    tasks = OrderedWorkers(Work(_0=0.3, _1=0.3, _2=0.3), 3, 3, NAME)
+    tasks.allow(3)
+    wait_until(lambda: tasks._state.working == 3)
+    _, so_far, _ = tasks.take_times()
     for task in range(3):
-        crew.take(task)
-    made, busy, _ = crew.take_times()
+        tasks.take(task)
+    made, busy, _ = tasks.take_times()
     assert made == 3
     assert 0.3 <= so_far + busy < 0.6
-    crew.close()
+    tasks.close()
 
 
 def test_a_system_without_threads(monkeypatch):
@@ -189,11 +190,12 @@ def test_a_system_without_threads(monkeypatch):
 
     monkeypatch.setattr(threading.Thread, "start", start)
     with pytest.raises(GzkernError, match=r"5 threads cannot be started \(can't start new thread\); take fewer"):
-        Crew(Work(), 9, 5, NAME)
+        OrderedWorkers(Work(), 9, 5, NAME)
 
 
 def run_python(code, **options):
-    program = "import os, sys, time, threading\nfrom gzkern.core.ordered_workers import Crew\n" + textwrap.dedent(code)
+    imports = "import os, sys, time, threading\nfrom gzkern.core.ordered_workers import OrderedWorkers, prefetch\n"
+    program = imports + textwrap.dedent(code)
     command = [sys.executable, "-X", "faulthandler", "-c", program]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, **options)
 
@@ -204,9 +206,9 @@ def test_a_program_that_leaves_without_a_word_ends(leave):
     result = run_python(f"""
         import signal
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        crew = Crew(lambda task: time.sleep(0.02), 10**6, 3, "crew")
-        crew.allow(5)
-        crew.take(0)
+        tasks = OrderedWorkers(lambda task: time.sleep(0.02), 10**6, 3, "mine")
+        tasks.allow(5)
+        tasks.take(0)
         {leave}
     """)
     assert time.monotonic() - begin < 30
@@ -219,30 +221,97 @@ def test_a_program_that_leaves_without_a_word_ends(leave):
 def test_a_fork_is_told_that_the_threads_are_not_its_own():
     """While the lock is held, too, as it may be when a process forks."""
     result = run_python("""
-        crew = Crew(lambda task: task, 100, 2, "crew")
-        crew.allow(10)
+        tasks = OrderedWorkers(lambda task: task, 100, 2, "mine")
+        tasks.allow(10)
         parent = os.getpid()
-        crew._state.lock.acquire()
+        tasks._state.lock.acquire()
         child = os.fork()
         if child:
-            crew._state.lock.release()
+            tasks._state.lock.release()
         else:
-            calls = [lambda: crew.take(0), lambda: crew.allow(11), crew.take_times]
+            calls = [lambda: tasks.take(0), lambda: tasks.allow(11), tasks.take_times]
             for call in calls:
                 try:
                     call()
                 except Exception as error:
-                    assert str(error).startswith(f"the threads crew are those of process {parent}, from which"), error
+                    assert str(error).startswith(f"the threads mine are those of process {parent}, from which"), error
                     calls = calls[1:]
             if not calls:
-                crew.close()
-                mine = Crew(lambda task: -task, 3, 2, "crew")
+                tasks.close()
+                mine = OrderedWorkers(lambda task: -task, 3, 2, "mine")
                 mine.allow(3)
                 assert [mine.take(task) for task in range(3)] == [0, -1, -2]
                 sys.exit(7)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
-        assert [crew.take(task) for task in range(10)] == list(range(10))
-        crew.close()
+        assert [tasks.take(task) for task in range(10)] == list(range(10))
+        tasks.close()
         assert threading.active_count() == 1
     """)
     assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize(("workers", "most"), [(1, 1), (2, 1), (3, 7), (50, 100)])
+def test_prefetch_keeps_the_order_and_the_bound(workers, most):
+    work, taken = Work(_0=0.02, _3=0.02), 0
+    for result in prefetch(work, range(12), workers=workers, most=most):
+        assert result == taken * taken
+        assert len(work.begun) <= taken + most
+        taken += 1
+    assert taken == 12
+
+
+def test_prefetch_fills_its_bound_while_the_reader_works():
+    work = Work()
+    results = prefetch(work, range(100), workers=2, most=5)
+    assert next(results) == 0
+    wait_until(lambda: len(work.begun) == 5)
+    time.sleep(0.02)
+    assert len(work.begun) == 5
+    results.close()
+
+
+def test_prefetch_of_nothing():
+    assert list(prefetch(Work(), [], workers=3, most=4)) == []
+
+
+def test_prefetch_meets_an_exception_in_its_turn():
+    def work(item):
+        if item == 2:
+            raise LookupError("two")
+        return item
+
+    results = prefetch(work, range(1000), workers=3, most=4)
+    assert [next(results), next(results)] == [0, 1]
+    with pytest.raises(LookupError, match="two"):
+        next(results)
+    assert not threads()
+
+
+def test_prefetch_that_is_left_ends_its_threads():
+    for result in prefetch(Work(), range(1000), workers=2, most=4):
+        assert threads()
+        if result == 9:
+            break
+    gc.collect()
+    assert not threads()
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_prefetch_can_be_interrupted():
+    timer = threading.Timer(0.1, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT))
+    timer.start()
+    work = Work(_0=0.4)
+    with pytest.raises(KeyboardInterrupt):
+        list(prefetch(work, range(100), workers=1, most=2))
+    assert work.begun == [0]
+    timer.join()
+
+
+def test_a_program_that_leaves_a_prefetch_ends():
+    result = run_python("""
+        results = prefetch(lambda item: time.sleep(0.02), range(10**6), workers=3, most=5)
+        next(results)
+        raise ValueError
+    """)
+    assert result.returncode == 1
+    assert "Fatal" not in result.stderr

@@ -8,7 +8,7 @@ import pytest
 from example_steps import ExampleSteps
 from fake_cupy import kernels
 from fake_cupy.gpus import GPU
-from short_run import Run
+from example_steps import ExampleSteps
 from small import small_config
 
 from gzkern.config import PRECISIONS
