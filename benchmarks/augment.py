@@ -28,7 +28,7 @@ from gzkern.core.processes import cores
 from gzkern.data.catalogue import list_images
 from gzkern.data.encoded import EncodedImages
 from gzkern.data.images import decode
-from gzkern.data.loading import stamp_of
+from gzkern.data.stamp import stamp_of
 from gzkern.device import MOST_WORKERS
 from gzkern.errors import InputError
 

@@ -26,7 +26,7 @@ import numpy as np
 from gzkern.augment.geometry import reach
 from gzkern.augment.pool import identity_crops
 from gzkern.config import Config, load_config
-from gzkern.data.dataset import open_dataset
+from gzkern.data.opening import open_dataset
 from gzkern.decision_trees.tree import load_tree
 from gzkern.device import Device, select
 from gzkern.errors import InputError

@@ -31,7 +31,7 @@ def add_command(
 
 def print_skipped(skipped: Sequence[tuple[object, str, str]]) -> bool:
     """List the inputs that were left out, on stderr; True if there are any."""
-    from ..data.loading import describe_skipped
+    from ..data.quarantine import describe_skipped
 
     for line in describe_skipped(skipped):
         print(f"gzkern: {line}", file=sys.stderr)

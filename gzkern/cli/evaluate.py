@@ -30,7 +30,7 @@ def execute(options: argparse.Namespace) -> int:
     """Print the score of a run on a data set; exit code 1 where inputs were skipped."""
     from ..analysis.evaluation import evaluate
     from ..augment.geometry import reach
-    from ..data.dataset import open_dataset
+    from ..data.opening import open_dataset
 
     run = load_run(options)
     data = run.config.data

@@ -1,4 +1,4 @@
-"""Keeping libraries from warning, in one thread and for a while."""
+"""Silence for the warnings of libraries, in one thread and for a while."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from contextlib import contextmanager
 
 
 class _Messages(threading.local):
-    """Stands for the pattern of a filter: matches any message in threads that are quiet, and none in others."""
+    """Stands in for the pattern of a filter: matches any message in silent threads, and none in others."""
 
-    quiet = False
+    silent = False
 
     def match(self, message: str) -> bool:
-        return self.quiet
+        return self.silent
 
 
 _messages = _Messages()
@@ -22,7 +22,7 @@ _FILTER = ("ignore", _messages, Warning, None, 0)
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def silence() -> Iterator[None]:
     """Ignore all warnings of this thread inside the block.
 
     ``warnings.catch_warnings`` replaces the filters of all threads, and puts back what another has replaced since.
@@ -30,8 +30,8 @@ def quiet() -> Iterator[None]:
     """
     if _FILTER not in warnings.filters:  # gone where the user's catch_warnings ended
         warnings.filters.insert(0, _FILTER)  # type: ignore[attr-defined]
-    before, _messages.quiet = _messages.quiet, True
+    before, _messages.silent = _messages.silent, True
     try:
         yield
     finally:
-        _messages.quiet = before
+        _messages.silent = before

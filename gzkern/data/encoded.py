@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import GzkernError, ImageError
 from .images import decode
-from .loading import Stamp, stamp_of
+from .stamp import Stamp, stamp_of
 
 
 class EncodedImages:

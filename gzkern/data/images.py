@@ -11,7 +11,7 @@ from types import ModuleType
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from ..core.silence import quiet
+from ..core.silence import silence
 from ..errors import ImageError
 from . import fits
 
@@ -56,7 +56,7 @@ def decode(path: str | Path, *, smallest: int) -> np.ndarray:
         if status.st_size == 0:
             raise ImageError("empty file")
         # The open file is passed on: given a path, Pillow would memory-map it.
-        with path.open("rb") as file, quiet():
+        with path.open("rb") as file, silence():
             if file.peek(6).startswith(fits.STARTS):
                 bands = fits.read_bands(file, status.st_size, partial(_require_size, smallest))
                 return fits.stretch(bands)

@@ -22,7 +22,8 @@ from tqdm import tqdm
 
 from ..core.files import locked, publish, require_free, write_atomically
 from ..errors import GzkernError, InputError
-from .loading import Candidate, Stamp, stamp_of
+from .loading import Candidate
+from .stamp import Stamp, stamp_of
 
 IMAGES = "images.npy"
 META = "pack.json"

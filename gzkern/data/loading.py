@@ -1,17 +1,13 @@
-"""From image files and labels to a data set: what both a folder and a pack are made by."""
+"""The decoding of a folder's images, in the order of their labels: for a data set in memory and for a pack."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable
 from contextlib import closing
-from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -22,71 +18,12 @@ from ..errors import ImageError, InputError
 from .catalogue import list_images
 from .images import SUFFIXES, decode, image_id
 from .labels import Labels
+from .quarantine import Quarantined
+from .stamp import Stamp, stamp_of
 
 _IN_FLIGHT = 256  # images that are decoded or wait for their turn: decoding goes on while a disk is waited for
 _IN_FLIGHT_BYTES = 2**28  # that they may take
 _SHAPES_LOOKED_AT = 25  # images whose commonest shape is that of the data set
-
-
-class Quarantined(NamedTuple):
-    """A file, or a label without a file (``path`` empty), that was left out, and why."""
-
-    path: str
-    id: str
-    reason: str
-
-
-def describe_skipped(skipped: Sequence[tuple[object, str, str]], most: int = 100) -> Iterator[str]:
-    """A line for each (path, id, reason), the first ``most`` of very many, then their number; none for none.
-
-    Labels without a file have one line together.
-    """
-    files = [(path, reason) for path, _, reason in skipped if path]
-    absent = [id_ for path, id_, _ in skipped if not path]
-    for path, reason in files[:most]:
-        yield f"skipped {path}: {reason}"
-    if len(files) > most:
-        yield f"skipped {len(files) - most:,} more files"
-    if absent:
-        yield f"skipped {len(absent):,} labels without an image file, the first of id {absent[0]}"
-    if skipped:
-        yield f"{len(skipped):,} inputs skipped in all"
-
-
-@dataclass(frozen=True, eq=False)
-class Dataset:
-    """Images and labels in the order of the label file.
-
-    Attributes:
-        ids: one text an image.
-        images: (n, H, W, 3) uint8; an array, a read-only map of a file, or an ``EncodedImages``.
-        labels: (n, answers) float32 in [0, 1]; None where there are none.
-        columns: the name of each column of ``labels``.
-        whole_size: (height, width) of the images before a pack kept their centre alone; else that of ``images``.
-        quarantined: what was left out when the files were read.
-        path: the folder of the pack; None for a folder of images.
-    """
-
-    ids: tuple[str, ...] = field(repr=False)
-    images: Any = field(repr=False)
-    labels: np.ndarray | None = field(repr=False)
-    columns: tuple[str, ...]
-    whole_size: tuple[int, int]
-    quarantined: tuple[Quarantined, ...] = field(default=(), repr=False)
-    path: Path | None = None
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Hexadecimal SHA-256 over ids, labels and whole size: the same for a folder and for all packs of it."""
-        shape = (len(self), *self.whole_size, 3)
-        header = {"ids": self.ids, "columns": self.columns, "shape": shape}
-        digest = hashlib.sha256(json.dumps(header).encode())
-        if self.labels is not None:
-            digest.update(np.ascontiguousarray(self.labels, "<f4").tobytes())
-        return digest.hexdigest()
 
 
 class Candidate(NamedTuple):
@@ -95,22 +32,6 @@ class Candidate(NamedTuple):
     path: Path
     id: str
     row: int
-
-
-class Stamp(NamedTuple):
-    """By what one sees that a file was changed: bytes, and the time of the last change in ns since 1970."""
-
-    size: int
-    mtime_ns: int
-
-
-def stamp_of(path: Path) -> Stamp | None:
-    """The stamp of a file; None where there is none."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return Stamp(status.st_size, status.st_mtime_ns)
 
 
 class Decoded(NamedTuple):

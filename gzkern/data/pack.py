@@ -23,9 +23,11 @@ from tqdm import tqdm
 from ..core.environment import installed_version
 from ..decision_trees.tree import DecisionTree
 from ..errors import InputError
+from .dataset import Dataset
 from .journal import IMAGES, META, packing
 from .labels import read_labels
-from .loading import Dataset, Loader, Quarantined
+from .loading import Loader
+from .quarantine import Quarantined
 from .tables import read_rows
 
 _VERSION = 2

@@ -23,7 +23,7 @@ from .. import __version__
 from ..config import DataConfig
 from ..core.files import write_atomically
 from ..errors import GzkernError, InputError
-from .loading import Dataset
+from .dataset import Dataset
 from .objects import COLUMNS, DETECT_THRESH, find_object, find_objects, require_sep
 from .pack import open_pack
 from .tables import read_rows

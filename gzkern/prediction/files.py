@@ -15,8 +15,8 @@ from ..core.files import write_atomically
 from ..core.ordered_workers import prefetch
 from ..core.processes import cores
 from ..data.catalogue import read_catalogue
-from ..data.dataset import open_dataset
 from ..data.images import decode
+from ..data.opening import open_dataset
 from ..data.pack import is_pack
 from ..data.recentring import recentring_of
 from ..device import MOST_WORKERS

@@ -25,8 +25,9 @@ from ..augment.pool import BatchPool, new_staging_buffer
 from ..config import Config, to_toml
 from ..core import environment
 from ..core.files import locked, write_atomically
-from ..data.dataset import Dataset, open_dataset, split
-from ..data.loading import describe_skipped
+from ..data.dataset import Dataset, split
+from ..data.opening import open_dataset
+from ..data.quarantine import describe_skipped
 from ..data.recentring import recentring_of
 from ..data.sampling import chunk_length, example_images
 from ..decision_trees.tree import load_tree

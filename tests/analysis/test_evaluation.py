@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gzkern.analysis.evaluation import evaluate, rmse, score
-from gzkern.data.dataset import open_dataset
+from gzkern.data.opening import open_dataset
 from gzkern.data.pack import open_pack, pack
 from gzkern.decision_trees.tree import load_tree
 from gzkern.errors import InputError

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from data_files import SIDE, TREE, kaggle_folder, picture, real_sample, write_images
 
-from gzkern.data import dataset as dataset_module
-from gzkern.data.dataset import open_dataset, split
+from gzkern.data import opening
+from gzkern.data.dataset import split
 from gzkern.data.encoded import EncodedImages
+from gzkern.data.opening import open_dataset
 from gzkern.data.pack import open_pack, pack
 from gzkern.decision_trees.tree import load_tree
 from gzkern.errors import InputError
@@ -67,10 +68,10 @@ def test_a_large_folder_stays_encoded(tmp_path, monkeypatch, capsys):
     (images / "103.jpg").write_bytes(b"")
     picture(0, 64, 64).save(images / "104.jpg")
     (images / "stray.png").touch()
-    monkeypatch.setattr(dataset_module, "_MOST_MEMORY", 12 * SIDE * SIDE * 3)
+    monkeypatch.setattr(opening, "_MOST_MEMORY", 12 * SIDE * SIDE * 3)
     decoded = opened(root)
     assert isinstance(decoded.images, np.ndarray)
-    monkeypatch.setattr(dataset_module, "_MOST_MEMORY", 12 * SIDE * SIDE * 3 - 1)
+    monkeypatch.setattr(opening, "_MOST_MEMORY", 12 * SIDE * SIDE * 3 - 1)
     encoded = opened(root)
     assert isinstance(encoded.images, EncodedImages)
     packed = opened(pack_of(root, tmp_path / "pack"))

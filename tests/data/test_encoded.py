@@ -7,7 +7,7 @@ from data_files import SIDE, picture, write_images
 
 from gzkern.data.encoded import EncodedImages
 from gzkern.data.images import decode
-from gzkern.data.loading import stamp_of
+from gzkern.data.stamp import stamp_of
 from gzkern.errors import GzkernError
 
 COUNT = 7

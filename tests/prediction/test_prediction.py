@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gzkern.data.dataset import open_dataset
 from gzkern.data.images import decode
+from gzkern.data.opening import open_dataset
 from gzkern.decision_trees.tree import load_tree
 from gzkern.errors import InputError
 from gzkern.prediction.arrays import predict_rows
@@ -40,12 +40,7 @@ def test_rows_images_and_files_agree(demo_run, demo_pack, demo_folder, tmp_path)
     images = [decode(path, smallest=207) for path in image_files(demo_folder)[:7]]
     np.testing.assert_allclose(load(demo_run.path).predict(images, batch=2), expected, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(demo_run.predict(np.stack(images)), expected, rtol=1e-5, atol=1e-6)
-    summary = predict_to(
-        demo_run,
-        image_files(demo_folder)[:7],
-        tmp_path / "a.csv",
-        batch=4,
-    )
+    summary = predict_to(demo_run, image_files(demo_folder)[:7], tmp_path / "a.csv", batch=4)
     assert summary.predicted == 7
     assert summary.skipped == ()
     header, table = read_table(tmp_path / "a.csv")
@@ -55,11 +50,7 @@ def test_rows_images_and_files_agree(demo_run, demo_pack, demo_folder, tmp_path)
 
 
 def test_a_pack_gives_what_its_files_give(demo_run, demo_pack, demo_folder, tmp_path):
-    predict_to(
-        demo_run,
-        [demo_folder / "images_training_rev1"],
-        tmp_path / "a.csv",
-    )
+    predict_to(demo_run, [demo_folder / "images_training_rev1"], tmp_path / "a.csv")
     assert predict_to(demo_run, [demo_pack], tmp_path / "b.csv", batch=7).predicted == 40
     (header, files), (header_of_pack, rows) = (read_table(tmp_path / name) for name in ("a.csv", "b.csv"))
     assert header == header_of_pack
@@ -162,11 +153,7 @@ def test_bad_destinations_and_sources(demo_run, demo_folder, tmp_path):
     predict_to(demo_run, images, tmp_path / "a.csv", overwrite=True)
     assert "precious" not in (tmp_path / "a.csv").read_text()
     with pytest.raises(InputError, match="cannot be written"):
-        predict_to(
-            demo_run,
-            ["/no/such/image.jpg"],
-            tmp_path / "none" / "a.csv",
-        )
+        predict_to(demo_run, ["/no/such/image.jpg"], tmp_path / "none" / "a.csv")
     (tmp_path / "bad.jpg").write_bytes(b"x")
     with pytest.raises(InputError, match="none of 1 files can be used"):
         predict_to(demo_run, [tmp_path / "bad.jpg"], tmp_path / "b.csv")

@@ -16,8 +16,8 @@ import pytest
 from small import SMALL, small_config
 
 from gzkern.config import load_config
-from gzkern.data.dataset import open_dataset
 from gzkern.data.demo import draw_demo_set
+from gzkern.data.opening import open_dataset
 from gzkern.decision_trees.tree import load_tree
 from gzkern.device import select
 from gzkern.errors import GzkernError, InputError
@@ -323,7 +323,7 @@ def test_a_run_finds_its_own_tree_from_any_folder(demo_pack, tmp_path, monkeypat
 
 
 def test_images_that_stay_in_their_files_train_the_same_network(demo_run, demo_folder, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("gzkern.data.dataset._MOST_MEMORY", 0)
+    monkeypatch.setattr("gzkern.data.opening._MOST_MEMORY", 0)
     run = train(small_config(), demo_folder, tmp_path / "run", workers=3)
     assert "decoded whenever they are used" in capsys.readouterr().err
     assert_same_weights(weights(run), weights(demo_run))
@@ -333,7 +333,7 @@ def test_images_that_stay_in_their_files_train_the_same_network(demo_run, demo_f
 def test_a_file_that_changes_stops_the_training_and_is_named(demo_folder, tmp_path, monkeypatch):
     folder = tmp_path / "data"
     shutil.copytree(demo_folder, folder)
-    monkeypatch.setattr("gzkern.data.dataset._MOST_MEMORY", 0)
+    monkeypatch.setattr("gzkern.data.opening._MOST_MEMORY", 0)
     opened = training.open_dataset
 
     def open_and_change(*arguments, **options):
