@@ -23,7 +23,8 @@ from gzkern.config import DataConfig
 from gzkern.data.catalogue import list_images
 from gzkern.data.demo import draw_example
 from gzkern.data.images import decode
-from gzkern.data.recentring import find_objects, recentring, recentring_of_image
+from gzkern.data.object_search import find_objects
+from gzkern.data.recentring import recentring, recentring_of_image
 from gzkern.errors import InputError
 
 from .harness.command import call, new_parser

@@ -8,16 +8,11 @@ with a contrast of 0.005, cleaned. DETECT_THRESH, in standard deviations of the 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
-from ..core.processes import WorkerDied, Workers, cores
-from ..device import MOST_WORKERS
-from ..errors import GzkernError, InputError
+from ..errors import InputError
 
 COLUMNS = ("x", "y", "a", "b", "theta", "petro")
 """What is known of an object: its barycentre in pixels counted from 0 (x = column, y = row, down), its semi-axes in
@@ -31,7 +26,6 @@ _MESH = 64
 _CENTRALITY = 5000.0
 _KERNEL = np.array([[1, 2, 1], [2, 4, 2], [1, 2, 1]], np.float32)
 _BINS = 200  # to 6 times a: the edges of all of SExtractor's annuli are edges of bins of 0.03 a
-_AT_A_TIME = 16  # images a worker is sent
 
 
 def find_object(image: np.ndarray, threshold_set: str) -> np.ndarray:
@@ -52,65 +46,7 @@ def find_object(image: np.ndarray, threshold_set: str) -> np.ndarray:
         InputError: sep is not installed, or there is no such set.
     """
     require_sep()
-    return _find(image[..., 1], _threshold(threshold_set))
-
-
-def find_objects(
-    images: Any, threshold_set: str, *, workers: int | None = None, progress: bool = True, ids: Sequence[str] = ()
-) -> np.ndarray:
-    """Measure the most salient object of each image, as :func:`find_object` does, in parallel.
-
-    The workers are processes, since sep holds the interpreter lock; each is sent a few images at a time, and all end
-    with this call, however it ends. What is found does not depend on their number.
-
-    Args:
-        images: (n, H, W, 3) uint8: an array, a memory map or an ``EncodedImages``.
-        threshold_set: as for :func:`find_object`.
-        workers: processes; one a core if left out.
-        progress: show a bar on stderr.
-        ids: of the images, by which errors name them; their numbers if left out.
-
-    Returns:
-        (n, 6) float64, see ``COLUMNS``.
-
-    Raises:
-        InputError: sep is not installed, there is no such set, or ``workers`` is below 1.
-        GzkernError: an image could not be read or searched, or a worker died.
-    """
-    require_sep()
-    workers = cores() if workers is None else workers
-    if not 1 <= workers <= MOST_WORKERS:
-        raise InputError(f"--workers {workers}: expected 1 to {MOST_WORKERS} processes")
-    count = len(images)
-    parts = [range(start, min(start + _AT_A_TIME, count)) for start in range(0, count, _AT_A_TIME)]
-    workers = min(workers, len(parts))
-    threshold = _threshold(threshold_set)
-    objects = np.empty((count, len(COLUMNS)))
-
-    def find(part: range) -> None:
-        green = np.ascontiguousarray(images[np.arange(part.start, part.stop)][..., 1])
-        try:
-            found = processes.ask(green, threshold)
-        except WorkerDied:
-            names = [ids[row] if ids else str(row) for row in (part[0], part[-1])]
-            raise GzkernError(
-                f"a process that looked for objects in images {' to '.join(names)} has died; "
-                "take fewer --workers if memory is short"
-            ) from None
-        if isinstance(found, _Failure):
-            row = part[found.image]
-            raise GzkernError(f"image {ids[row] if ids else row}: looking for objects failed ({found.reason})")
-        objects[part.start : part.stop] = found
-
-    bar = tqdm(desc=f"finding objects ({threshold_set})", total=count, unit="image", disable=not progress)
-    with bar, ThreadPoolExecutor(max(workers, 1)) as pool, Workers(_find_all, workers) as processes:
-        try:
-            for part, _ in zip(parts, pool.map(find, parts), strict=True):
-                bar.update(len(part))
-        except BaseException:  # an interrupt too: the threads must not go on with what is queued
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    return objects
+    return find_in_plane(image[..., 1], threshold_of(threshold_set))
 
 
 def require_sep() -> None:
@@ -128,16 +64,21 @@ def require_sep() -> None:
         ) from None
 
 
-def _threshold(threshold_set: str) -> float:
+def threshold_of(threshold_set: str) -> float:
+    """Return the threshold of a set, in standard deviations of the noise.
+
+    Raises:
+        InputError: there is no such set.
+    """
     if threshold_set not in DETECT_THRESH:
         raise InputError(f"objects: no set {threshold_set!r}, expected one of {', '.join(DETECT_THRESH)}")
     return DETECT_THRESH[threshold_set]
 
 
-def _find(green: np.ndarray, threshold: float) -> np.ndarray:
-    """(6,) float64, see ``COLUMNS``, of a plane (H, W) uint8."""
+def find_in_plane(green: np.ndarray, threshold: float) -> np.ndarray:
+    """Measure the most salient object of a plane, (H, W) uint8, above a threshold in σ: (6,) float64, see ``COLUMNS``."""
     import sep
-
+    """Measure the most salient object of a plane, (H, W) uint8, above so many σ: (6,) float64, see ``COLUMNS``."""
     height, width = green.shape
     scale = min(height, width) / _SIZE
     middle_x, middle_y = (width - 1) / 2, (height - 1) / 2
@@ -203,21 +144,3 @@ def _within(centre: float, reach: float, size: int) -> tuple[slice, np.ndarray]:
     """The pixels of an axis that are less than ``reach`` from ``centre``, and how far each is."""
     pixels = slice(max(0, math.ceil(centre - reach)), min(size, math.floor(centre + reach) + 1))
     return pixels, np.arange(pixels.start, pixels.stop) - centre
-
-
-class _Failure:
-    """Why no object of an image could be found: its number among those that a worker was sent, and the reason."""
-
-    def __init__(self, image: int, reason: str):
-        self.image, self.reason = image, reason
-
-
-def _find_all(planes: np.ndarray, threshold: float) -> np.ndarray | _Failure:
-    """Search planes (n, H, W) uint8 in a worker: (n, 6) float64, or the first failure."""
-    found = np.empty((len(planes), len(COLUMNS)))
-    for number, green in enumerate(planes):
-        try:
-            found[number] = _find(green, threshold)
-        except Exception as error:  # of any kind: the other side must hear of it
-            return _Failure(number, str(error) or type(error).__name__)
-    return found

@@ -7,7 +7,6 @@ A pack holds ``images.npy`` (n, H, W, 3) uint8, ``labels.npy`` (n, answers) floa
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import os
@@ -24,11 +23,12 @@ from ..core.environment import installed_version
 from ..decision_trees.tree import DecisionTree
 from ..errors import InputError
 from .dataset import Dataset
-from .journal import IMAGES, META, packing
+from .journal import IMAGES
 from .labels import read_labels
 from .loading import Loader
+from .packing import META, packing
 from .quarantine import Quarantined
-from .tables import read_rows
+from .tables import read_rows, write_rows
 
 _VERSION = 2
 _LABELS = "labels.npy"
@@ -208,9 +208,7 @@ def _centre(image: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     # A file name need not be valid Unicode.
     with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
+        write_rows(file, header, rows)
 
 
 def _describe(path: Path, progress: bool) -> dict[str, Any]:

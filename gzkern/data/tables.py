@@ -1,10 +1,11 @@
-"""Reading CSV files row by row, with one clear error for a file that is not a table."""
+"""CSV files: read row by row, with one clear error for a file that is not a table, and written."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TextIO
 
 from ..errors import InputError
 
@@ -33,3 +34,10 @@ def read_rows(path: str | Path) -> Iterator[tuple[int, list[str]]]:
         raise InputError(f"{path}: not a text file, expected CSV in UTF-8 ({error.reason})") from None
     except csv.Error as error:
         raise InputError(f"{path}: not a CSV file ({error})") from None
+
+
+def write_rows(file: TextIO, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a header and rows as CSV with line ends of one byte; ``file`` is open with ``newline=""``."""
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import os
 from collections.abc import Callable, Sequence
@@ -11,6 +10,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from ..data.tables import write_rows
 from ..errors import InputError
 
 Write = Callable[[BinaryIO, Sequence[str], Sequence[str], np.ndarray], Any]
@@ -37,10 +37,8 @@ def writer(out: Path, overwrite: bool) -> Write:
 def _write_csv(file: BinaryIO, ids: Sequence[str], columns: Sequence[str], table: np.ndarray) -> None:
     # A file name need not be valid Unicode. Nine digits give back the float32.
     text = io.TextIOWrapper(file, encoding="utf-8", errors="backslashreplace", newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["GalaxyID", *columns])
-    for id_, row in zip(ids, table, strict=True):
-        writer.writerow([id_, *(f"{value:.9g}" for value in row)])
+    rows = ([id_, *(f"{value:.9g}" for value in row)] for id_, row in zip(ids, table, strict=True))
+    write_rows(text, ["GalaxyID", *columns], rows)
     text.detach()  # flushes, and leaves the file open to its owner
 
 

@@ -14,6 +14,7 @@ from data_files import SIDE, TREE, kaggle_folder, picture, write_images
 from gzkern.data import journal as journal_module
 from gzkern.data import loading
 from gzkern.data import pack as pack_module
+from gzkern.data import packing as packing_module
 from gzkern.data.images import decode
 from gzkern.data.loading import Loader
 from gzkern.data.pack import open_pack, pack
@@ -127,7 +128,7 @@ def test_nothing_usable(root, tmp_path):
 
 def test_too_little_room(root, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        journal_module.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 12 * SIDE**2 * 3 - 1})
+        packing_module.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 12 * SIDE**2 * 3 - 1})
     )
     with pytest.raises(InputError, match=r"out: the pack needs .* GiB, only .* GiB are free"):
         run(root, tmp_path / "out")
@@ -231,7 +232,7 @@ def begin(root, out, monkeypatch):
 def test_what_appeared_at_out_meanwhile_is_not_replaced_by_a_resumed_job(root, tmp_path, monkeypatch):
     out = tmp_path / "out"
     with monkeypatch.context() as patched:
-        patched.setattr(journal_module, "publish", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        patched.setattr(packing_module, "publish", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(GzkernError, match="interrupted after 12 of 12 files"):
             run(root, out, overwrite=True)
     out.mkdir()
@@ -268,7 +269,7 @@ def test_an_interrupt_after_the_pack_was_named_says_that_it_is_whole(root, tmp_p
         raise KeyboardInterrupt
 
     run(root, tmp_path / "at once")
-    monkeypatch.setattr(journal_module, "publish", publish)
+    monkeypatch.setattr(packing_module, "publish", publish)
     with pytest.raises(GzkernError, match="out: interrupted when it had been written whole"):
         run(root, tmp_path / "out")
     assert_same_files(tmp_path / "out", tmp_path / "at once")
@@ -375,13 +376,13 @@ def test_what_a_crash_left_is_cut_back_to_the_journal(root, tmp_path, monkeypatc
 def test_a_job_that_died_between_its_last_steps(root, tmp_path, monkeypatch):
     run(root, tmp_path / "at once")
     with monkeypatch.context() as patched:  # all is packed, but not in its place
-        patched.setattr(journal_module, "publish", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        patched.setattr(packing_module, "publish", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(GzkernError, match="interrupted after 12 of 12 files"):
             run(root, tmp_path / "out")
     run(root, tmp_path / "out", resume=True)
     assert_same_files(tmp_path / "out", tmp_path / "at once")
     with monkeypatch.context() as patched:  # it is in its place, but not cleared up after
-        patched.setattr(journal_module, "publish", lambda folder, place, **_: folder.rename(place) and 1 / 0)
+        patched.setattr(packing_module, "publish", lambda folder, place, **_: folder.rename(place) and 1 / 0)
         with pytest.raises(ZeroDivisionError):
             run(root, tmp_path / "other")
     with pytest.raises(InputError, match="nothing to resume"):

@@ -19,9 +19,11 @@ from gzkern.augment.geometry import crop_matrices
 from gzkern.augment.parameters import Parameters
 from gzkern.cli.main import main
 from gzkern.config import DataConfig
+from gzkern.data import object_tables
 from gzkern.data import recentring as module
 from gzkern.data.images import decode
-from gzkern.data.objects import COLUMNS, find_object, find_objects
+from gzkern.data.object_search import find_objects
+from gzkern.data.objects import COLUMNS, find_object
 from gzkern.data.pack import open_pack, pack
 from gzkern.data.recentring import recentre, recentring, recentring_of, recentring_of_image
 from gzkern.errors import GzkernError, InputError
@@ -309,7 +311,7 @@ def test_a_worker_that_dies(images):
 PROGRAM = """
 import signal, sys, time
 import numpy as np
-from gzkern.data.objects import find_objects
+from gzkern.data.object_search import find_objects
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
 class Endless:
     shape = (10**6, 64, 64, 3)
@@ -429,7 +431,7 @@ def test_a_pack_that_cannot_be_written(packed, monkeypatch, capsys):
     def full(path, content):
         raise GzkernError(f"{path}: not written (no space left on device)")
 
-    monkeypatch.setattr(module, "write_atomically", full)
+    monkeypatch.setattr(object_tables, "write_atomically", full)
     expected = recentring(find_objects(open_pack(packed).images, "gen2", progress=False), GEN2)
     capsys.readouterr()
     np.testing.assert_array_equal(recentring_of(open_pack(packed), GEN2, progress=True), expected)

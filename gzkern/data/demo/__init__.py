@@ -7,9 +7,8 @@ The way of one example: `morphology` draws a shape and `camera` the conditions i
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from functools import cache
 from pathlib import Path
 
@@ -17,8 +16,10 @@ import numpy as np
 from PIL import Image
 
 from ...core.files import new_directory
+from ...core.ordered_workers import prefetch
 from ...decision_trees.tree import DecisionTree, load_tree
 from ...errors import InputError
+from ..tables import write_rows
 from .camera import draw_exposure, photograph
 from .morphology import draw_galaxy
 from .votes import answer_probabilities, draw_fractions
@@ -86,13 +87,11 @@ def _draw_files(folder: Path, count: int, seed: int, workers: int, progress: Cal
         Image.fromarray(picture).save(folder / _IMAGES / f"{galaxy_id}.jpg", quality=_JPEG_QUALITY)
         return [galaxy_id, *(f"{fraction:.6f}" for fraction in fractions)]
 
-    with (folder / _LABELS).open("w", newline="") as file, ThreadPoolExecutor(workers) as pool:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(["GalaxyID", *_galaxy_zoo_tree().columns])
-        try:
-            for row in pool.map(draw, range(count)):
-                table.writerow(row)
-                progress(1)
-        except BaseException:  # an interrupt too must not wait for all that is still queued
-            pool.shutdown(cancel_futures=True)
-            raise
+    def labels(drawn: Iterable[list[str]]) -> Iterator[list[str]]:
+        for row in drawn:
+            yield row
+            progress(1)
+
+    drawn = closing(prefetch(draw, range(count), workers=workers, most=4 * workers))
+    with (folder / _LABELS).open("w", newline="") as file, drawn as rows:
+        write_rows(file, ["GalaxyID", *_galaxy_zoo_tree().columns], labels(rows))
