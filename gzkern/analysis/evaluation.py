@@ -1,4 +1,4 @@
-"""How good a run's predictions are, on images whose answers are known."""
+"""The score of a run's predictions, on images whose answers are known."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..models.predictor import BATCH
 from ..prediction.arrays import predict_rows
 from ..runs.run import Run
 
-_HALF = 0.5 - 1e-5  # of the volunteers; labels have six digits
+_HALF = 0.5 - 1e-5  # half of the volunteers; labels have six digits
 
 
 @dataclass(frozen=True)

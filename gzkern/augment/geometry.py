@@ -1,4 +1,4 @@
-"""Where the samples of a crop lie in its image: one affine matrix a crop.
+"""The geometry of crops: one affine matrix a crop, from its samples to the pixels of its image.
 
 Index coordinates: pixel centres at integers, x = column, y = row (down). A matrix maps a position in the crop
 to one in the image.
@@ -66,7 +66,7 @@ def crop_matrices(
 
 
 def reach(data: DataConfig, augment: AugmentConfig | None = None) -> float:
-    """How far from the centre of an image, along either axis, a crop may sample it: pixels; infinite if recentred.
+    """Return how far from an image's centre, along an axis, a crop samples it: pixels; infinite if recentred.
 
     Args:
         data: the crop.

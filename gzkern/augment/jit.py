@@ -126,7 +126,7 @@ def _sample(_, pixels, corner, pitch, fx, fy, red, green, blue, out, position):
 
 @compiled(signature_or_function=_SIGNATURE)
 def warp_images(images, indices, matrices, shifts, out):
-    """Do what ``warp.warp_batch`` says, unchecked.
+    """Warp a batch as ``warp.warp_batch`` does, without its checks.
 
     The value returned means nothing: were the bytes read ahead not used, the compiler would not read them.
     """

@@ -10,7 +10,7 @@ import numpy as np
 from ..config import AugmentConfig
 
 COLOUR_AXIS = (-0.0148366, -0.01253134, -0.01040762)
-"""What α = 1 adds to (R, G, B) in [0, 1]: the scaled first principal component of the colours of the training
+"""The shift that α = 1 adds to (R, G, B) in [0, 1]: the scaled first principal component of the colours of the training
 images (paper, data augmentation)."""
 
 _STREAM = int.from_bytes(b"augment", "big")  # keeps this generator apart from others of the same seed
@@ -22,7 +22,7 @@ _WORDS = 4 * _COUNTERS
 
 @dataclass(frozen=True)
 class Parameters:
-    """How B images are perturbed; the two crops of an image share its entry.
+    """Perturbations of B images; the two crops of an image share its entry.
 
     All arrays are (B,), float64 but for ``flip``.
 

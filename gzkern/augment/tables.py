@@ -1,4 +1,4 @@
-"""What a warp, on the CPU or on a device, is told of each example: where its crops lie, how its colours shift."""
+"""The arguments of a warp, on the CPU or on a device: where an example's crops lie and how its colours shift."""
 
 from __future__ import annotations
 

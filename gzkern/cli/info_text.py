@@ -1,4 +1,4 @@
-"""What ``gzkern info`` prints for a reader, from the dictionaries of :mod:`gzkern.info`."""
+"""The lines that ``gzkern info`` prints, from the dictionaries of :mod:`gzkern.info`."""
 
 from __future__ import annotations
 

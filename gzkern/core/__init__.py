@@ -1,1 +1,1 @@
-"""What every layer uses: sizes, argument checks, the dropout mask, files, caches, threads and processes."""
+"""Helpers of every layer: sizes, argument checks, the dropout mask, files, caches, threads and processes."""

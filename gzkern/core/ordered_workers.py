@@ -31,7 +31,7 @@ class _State:
     done: int = 0
     busy_s: float = 0.0
     idle_s: float = 0.0
-    idle_since: dict[int, float] = field(default_factory=dict)  # of the threads that wait
+    idle_since: dict[int, float] = field(default_factory=dict)  # by thread, while it waits
 
     def __post_init__(self) -> None:
         self.for_workers, self.for_reader = threading.Condition(self.lock), threading.Condition(self.lock)

@@ -139,7 +139,7 @@ def stretch(bands: np.ndarray) -> np.ndarray:
 
 def _noise(background: Any, intensity: np.ndarray) -> float:
     noise = background.globalrms
-    if noise == 1 and not background.rms().any():  # what sep says where there is none
+    if noise == 1 and not background.rms().any():  # sep's value for no noise
         noise = 0.0
     noise = max(noise, np.percentile(intensity, 99) / _BRIGHT) or intensity.max() / _BRIGHT
     return noise if noise > 0 else 1.0

@@ -23,7 +23,7 @@ _MAX_PIXELS = 2**26  # more is no cut-out of a galaxy, but a file made to fill t
 
 
 def is_image_name(path: Path) -> bool:
-    """Whether a file name is an image's: a known ending in any case, and not a hidden file."""
+    """Return True for the file name of an image: a known ending in any case, and not a hidden file."""
     return path.name.lower().endswith(SUFFIXES) and not path.name.startswith(".")
 
 

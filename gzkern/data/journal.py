@@ -21,7 +21,7 @@ from .stamp import Stamp, stamp_of
 IMAGES = "images.npy"
 
 JOURNAL = "journal.jsonl"
-_COMMIT_BYTES = 2**26  # of images, after which they are brought to the disk and journalled
+_COMMIT_BYTES = 2**26  # of images; then they are synchronised to the disk and journalled
 
 
 class Outcome(NamedTuple):
@@ -35,7 +35,7 @@ class Outcome(NamedTuple):
 
 
 class Journal:
-    """Appends images to ``images.npy``, and a line to the journal for each file that was dealt with.
+    """Appends images to ``images.npy``, and a line a file to the journal.
 
     A line is written when the image it tells of is on the disk. Where there is a journal already, it is taken over up
     to the first file that was changed since, or image that is no longer what was written, and both are cut back to it.

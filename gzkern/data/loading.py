@@ -35,7 +35,7 @@ class Candidate(NamedTuple):
 
 
 class Decoded(NamedTuple):
-    """What became of a candidate: its image, (H, W, 3) uint8, or the reason why there is none."""
+    """The outcome of a candidate: its image, (H, W, 3) uint8, or the reason why there is none."""
 
     candidate: Candidate
     stamp: Stamp | None
@@ -89,7 +89,7 @@ class Loader:
                 yield decoded
 
     def is_usable(self, candidate: Candidate) -> bool:
-        """Whether a candidate has an image."""
+        """Decode a candidate anew; True if it has an image."""
         return self._decode(candidate).image is not None
 
     def quarantine(self, candidate: Candidate, reason: str) -> None:

@@ -87,6 +87,6 @@ def _find_all(planes: np.ndarray, threshold: float) -> np.ndarray | _Failure:
     for number, green in enumerate(planes):
         try:
             found[number] = find_in_plane(green, threshold)
-        except Exception as error:  # of any kind: the process that asks must hear of it
+        except Exception as error:  # whatever it is, the process that asks must be told
             return _Failure(number, str(error) or type(error).__name__)
     return found

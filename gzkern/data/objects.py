@@ -15,7 +15,7 @@ import numpy as np
 from ..errors import InputError
 
 COLUMNS = ("x", "y", "a", "b", "theta", "petro")
-"""What is known of an object: its barycentre in pixels counted from 0 (x = column, y = row, down), its semi-axes in
+"""Measurements of an object: its barycentre in pixels counted from 0 (x = column, y = row, down), its semi-axes in
 pixels, the angle of ``a`` from the x axis towards the y axis in radians, the Petrosian radius in units of ``a``."""
 
 DETECT_THRESH = {"gen1": 10.0, "gen2": 2.0}
@@ -76,9 +76,9 @@ def threshold_of(threshold_set: str) -> float:
 
 
 def find_in_plane(green: np.ndarray, threshold: float) -> np.ndarray:
-    """Measure the most salient object of a plane, (H, W) uint8, above a threshold in σ: (6,) float64, see ``COLUMNS``."""
-    import sep
     """Measure the most salient object of a plane, (H, W) uint8, above so many σ: (6,) float64, see ``COLUMNS``."""
+    import sep
+
     height, width = green.shape
     scale = min(height, width) / _SIZE
     middle_x, middle_y = (width - 1) / 2, (height - 1) / 2

@@ -40,7 +40,7 @@ _DECODERS = ("gzkern", "pillow", "simplejpeg", "astropy")  # on whose versions t
 
 @dataclass(frozen=True)
 class PackSummary:
-    """What ``pack`` wrote: ``count`` images of ``image_shape`` (H, W, 3), and what it left out."""
+    """Result of ``pack``: ``count`` images of ``image_shape`` (H, W, 3), and the files that were left out."""
 
     path: Path
     count: int
@@ -143,7 +143,7 @@ def pack(
 
 
 def is_pack(path: str | Path) -> bool:
-    """Whether ``path`` is a directory that ``pack`` wrote, sound or not."""
+    """Return True if ``path`` is a directory that ``pack`` wrote, sound or not."""
     return (Path(path) / META).is_file()
 
 

@@ -130,7 +130,7 @@ def recentre(
         there = [path for path in paths.values() if path.exists()]
         if len(there) == len(paths):
             raise InputError(f"{there[0]}: already exists; pass --overwrite to find the objects anew")
-        paths = {name: path for name, path in paths.items() if path not in there}  # what is missing
+        paths = {name: path for name, path in paths.items() if path not in there}
     if not os.access(pack, os.W_OK):
         raise InputError(f"{pack}: is not writable, so the objects cannot be stored there")
     written = []

@@ -135,7 +135,7 @@ def _crops(image: np.ndarray, data: DataConfig) -> Prepared:
 
 
 def _matrices(image: np.ndarray, data: DataConfig) -> np.ndarray:
-    """Where the crops of an image lie, (2, 2, 3) float64; a recentred one must be whole."""
+    """Return the matrices of an image's crops, (2, 2, 3) float64; a recentred image must be whole."""
     size = image.shape[:2]
     return crop_matrices(identity(1), size, data.target, data.scale, recentring_of_image(image, data))[0]
 

@@ -28,7 +28,7 @@ from .tables import writer
 
 @dataclass(frozen=True)
 class PredictionSummary:
-    """How many images got a row, and the (path, id, reason) of each file that did not."""
+    """The number of images that got a row, and the (path, id, reason) of each file that did not."""
 
     predicted: int
     skipped: tuple[tuple[Path, str, str], ...]
@@ -121,7 +121,7 @@ def _answer_files(
 def _prefetch_images(
     files: Sequence[tuple[Path, str]], smallest: int, prepare: Callable[[np.ndarray], Prepared], workers: int
 ) -> Iterator[tuple[Path, str, Prepared | str]]:
-    """(path, id, image as ``prepare`` returns it or the reason why not), in order, a few images ahead."""
+    """Yield (path, id, image as ``prepare`` returns it or the reason why not) in order, decoded by threads."""
 
     def image_of(path: Path) -> Prepared | str:
         try:

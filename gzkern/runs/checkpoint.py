@@ -1,7 +1,7 @@
 """Weights, and the checkpoints of a run, as safetensors files.
 
-Arrays stand in the files' order (models.network) under their parameter names; a checkpoint holds the velocity of
-each as ``velocity.<name>`` beside it, and the number of steps done in its metadata.
+Arrays stand in the files' order (models.network) under their parameter names; a checkpoint also holds the velocity
+of each as ``velocity.<name>``, and the number of steps done in its metadata.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ class Run:
 
     @property
     def environment(self) -> dict[str, Any]:
-        """What ``environment.json`` recorded; empty where it is absent."""
+        """The contents of ``environment.json``; empty if it is absent."""
         try:
             return json.loads(self.environment_file.read_text(encoding="utf-8"))
         except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Where the images of a training are perturbed, and by how many threads."""
+"""The choice of where a training perturbs its images, and by how many threads."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..errors import InputError
 from .memory import step_memory
 
 AUGMENT_ON = ("auto", "device", "cpu")
-"""Where images may be perturbed."""
+"""Places where images may be perturbed."""
 
 _MOST_OF_MEMORY = 0.95  # that images and a step may take; the driver's and CuPy's own is not counted
 
@@ -63,7 +63,7 @@ def augmenting_threads(workers: int | None, device: Device) -> int:
     Raises:
         InputError: below 0, or more than threads there may be.
     """
-    if workers is None:  # a GPU leaves the CPU to them, but for the thread that launches; elsewhere one is far ahead
+    if workers is None:  # a GPU leaves the CPU to them, but for the thread that launches; elsewhere one is fast enough
         return max(1, cores() - 1) if device.name == "cuda" else 1
     if not 0 <= workers <= MOST_WORKERS:
         raise InputError(f"--workers {workers}: expected auto, or 0 to {MOST_WORKERS} threads")

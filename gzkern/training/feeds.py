@@ -1,4 +1,4 @@
-"""How a captured training step gets its batch: from a staging buffer on the device, by the number of the step.
+"""Feeds: a captured training step finds its batch in a staging buffer on the device, by the number of the step.
 
 The buffer holds two blocks of batches: one is filled while the steps of the other are under way. Two feeds differ in
 what they send: :class:`CropFeed` augments on the CPU and sends crops, :class:`ImageFeed` keeps all images on
@@ -24,12 +24,12 @@ from ..models.network import Network
 from ..runtime.backend import Backend
 
 _CROP_IMAGES = 128  # of a block, unless a batch has more: 15 MB
-_CROP_BLOCKS = 8  # on the host, so that many threads work ahead
+_CROP_BLOCKS = 8  # on the host, so that many threads find free slots
 _IMAGE_SLOTS = 256  # of a block
 _IMAGE_BLOCKS = 2  # on the host
 
 Report = dict[str, float | None]
-"""How the supply of batches went since the last one, by the names of metrics.jsonl; see ``BatchPool.take_report``."""
+"""The supply of batches since the last report, by the names of metrics.jsonl; see ``BatchPool.take_report``."""
 
 
 class Feed(Protocol):

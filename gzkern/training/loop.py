@@ -135,7 +135,7 @@ def train(
 
 
 class Trainer:
-    """One run in progress: its network, its optimiser, and where it is in the stream of examples."""
+    """One run in progress: its network, its optimiser, its data and its loop."""
 
     def __init__(self, config: Config, dataset: Dataset, run: Run, *, device: str | Device | None, progress: bool):
         if dataset.labels is None:
@@ -194,7 +194,7 @@ class Trainer:
         return example_images(self.config.train.seed, start, stop, len(self.train_rows), self.chunk_length)
 
     def _take(self, steps: Steps, step: int) -> None:
-        """A step; one that does not fit says which batch would."""
+        """Take a step; if it does not fit into memory, the error says which batch would."""
         try:
             steps.take(step)
         except OutOfMemory as error:
@@ -269,7 +269,7 @@ class Trainer:
         return line
 
     def _validation_rmse(self, images: Any) -> float:
-        """``images``: all of them where they lie on the device, or None."""
+        """Predict the held-out rows; ``images`` are all images if they lie on the device, else None."""
         rows = np.arange(self.validation_rows.start, self.validation_rows.stop)
         answers = predict_rows(
             self.predictor, self.config.data, self.dataset.images, rows, on_device=images, recentring=self.recentring
@@ -301,13 +301,13 @@ class Trainer:
         )
 
     def say(self, message: str) -> None:
-        """A line on stderr, where progress is shown."""
+        """Print a line on stderr, if progress is shown."""
         if self.progress:
             print(f"gzkern: {message}", file=sys.stderr)
 
 
 class _Window:
-    """What happened since the last line of metrics.jsonl."""
+    """Loss and speed since the last line of metrics.jsonl."""
 
     def __init__(self, optimiser: Nesterov, steps: Steps, first: int):
         self._optimiser = optimiser
@@ -316,7 +316,7 @@ class _Window:
         self._start = time.monotonic()
 
     def loss(self, done: int) -> float:
-        """Mean of the batch losses."""
+        """Return the mean of the batch losses."""
         return self._optimiser.take_total() / (done - self._first)
 
     def speed(self, done: int, batch: int) -> dict[str, float | None]:

@@ -27,7 +27,7 @@ _GUESSES = 12
 
 @dataclass(frozen=True)
 class StepMemory:
-    """Bytes of one training step beside its images.
+    """Bytes of one training step, without its images.
 
     Attributes:
         batch: images.
@@ -69,7 +69,7 @@ def step_memory(config: Config, limits: Limits) -> StepMemory:
     device = KernelDevice("cuda", ShapeOnlyBackend(limits))
     network = empty_network(config, device)
     for parameter in network.specifications():
-        network.parameters[parameter.name] = np.broadcast_to(np.float32(0), parameter.shape)  # of no memory
+        network.parameters[parameter.name] = np.broadcast_to(np.float32(0), parameter.shape)  # takes no memory
     optimiser = Nesterov(device, network.parameters, config.train.momentum)
     images = np.broadcast_to(np.uint8(0), (1, _SIDE, _SIDE, 3))
     labels = np.empty((1, len(network.tree)), np.float32)

@@ -8,7 +8,6 @@ import pytest
 from example_steps import ExampleSteps
 from fake_cupy import kernels
 from fake_cupy.gpus import GPU
-from example_steps import ExampleSteps
 from small import small_config
 
 from gzkern.config import PRECISIONS

@@ -45,7 +45,8 @@ def test_a_step_reads_nothing_that_it_did_not_write(side_stream):
     """The arena holds NaN before every replay; a launch that came too late, or memory shared too early, would show."""
     plain, poisoned = (ExampleSteps("emulated") for _ in range(2))
     programs = [
-        Program(capture_step(r.network, r.optimiser, r.config.train, r.feed, True, side_stream)) for r in (plain, poisoned)
+        Program(capture_step(r.network, r.optimiser, r.config.train, r.feed, True, side_stream))
+        for r in (plain, poisoned)
     ]
     for step in range(2):
         for run, program in zip((plain, poisoned), programs, strict=True):
@@ -64,7 +65,8 @@ def test_what_goes_aside_may_come_at_any_time_after_its_place():
     """As early as it may, in the order of the list, and as late: what shares memory with it too soon would show."""
     early, late = (ExampleSteps("emulated") for _ in range(2))
     programs = [
-        Program(capture_step(r.network, r.optimiser, r.config.train, r.feed, True, side_stream=True)) for r in (early, late)
+        Program(capture_step(r.network, r.optimiser, r.config.train, r.feed, True, side_stream=True))
+        for r in (early, late)
     ]
     calls = list(zip(programs[1].launches, programs[1].calls, strict=True))
     delayed = [call for launch, call in calls if not launch.side_stream] + [

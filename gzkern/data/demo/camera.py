@@ -21,7 +21,10 @@ _FULL_WELL = 1800.0  # sky sigmas; the cores of bright stars saturate in every b
 
 @dataclass(frozen=True)
 class Exposure:
-    """How a galaxy was seen. The unit of light is the standard deviation of the sky in one survey pixel."""
+    """The conditions in which a galaxy is seen.
+
+    The unit of light is the standard deviation of the sky in one survey pixel.
+    """
 
     n: int
     """Survey pixels across the frame: few for a small galaxy, which the frame enlarges the more."""

@@ -76,7 +76,7 @@ class _Ridge:
         self.modes = [(m, rng.uniform(0.5, 1.1), rng.uniform(0, 2 * np.pi), rng.normal(0, 2.5)) for m in (3, 5, 7, 9)]
 
     def angle(self, radius: np.ndarray) -> np.ndarray:
-        """Where the first arm crosses each radius, radians."""
+        """Return the angle at which the first arm crosses each radius, radians."""
         log_radius = np.log(np.maximum(radius, 0.05) / self.inner)
         return self.start_angle + self.winding * log_radius + self.wobble * np.sin(2.2 * log_radius + self.wobble_phase)
 

@@ -1,4 +1,4 @@
-"""What a galaxy is: its true shape, and how often each shape occurs."""
+"""The true shapes of galaxies, and how often each occurs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ KIND_SHARES = {
     "merger": 0.035,
     "star": 0.02,
 }
-"""How often each kind is drawn, near the shares in the Galaxy Zoo 2 sample."""
+"""The share of each kind that is drawn, near the shares in the Galaxy Zoo 2 sample."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Galaxy:
     """The true shape. Lengths are in frame pixels, angles in radians, strengths from 0 (absent) to 1."""
 
     body: Literal["elliptical", "disk", "edge-on", "irregular", "star"]
-    """What it is by itself, without its companion."""
+    """The galaxy by itself, without its companion."""
     seed: int
     """Seeds the texture (knots, wobble of the arms), so that a galaxy is drawn alike every time."""
     half_light: float
@@ -62,7 +62,7 @@ class Galaxy:
     handedness: int = 1
     """−1 mirrors the galaxy in its major axis."""
     flocculence: float = 0.0
-    """How far the arms dissolve into patches."""
+    """Degree to which the arms dissolve into patches."""
     ring: float = 0.0
     dust: float = 0.0
     disturbance: float = 0.0

@@ -1,4 +1,4 @@
-"""What volunteers answer: from a galaxy's true shape, through their doubt, to vote fractions."""
+"""The answers of volunteers: from a galaxy's true shape, through their doubt, to vote fractions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Answers = dict[int, np.ndarray]
 
 
 def answer_probabilities(galaxy: Galaxy, exposure: Exposure) -> Answers:
-    """How a volunteer answers each Galaxy Zoo 2 question on this galaxy, summing to 1 per question.
+    """Return the probabilities of each Galaxy Zoo 2 answer on this galaxy, summing to 1 per question.
 
     Features must be resolved by the seeing and stand above the noise to be seen; the less they do, the more
     a galaxy is called smooth and the more evenly the answers spread.
@@ -58,7 +58,7 @@ def draw_fractions(answers: Answers, tree: DecisionTree, rng: np.random.Generato
 
 
 def _clarity(galaxy: Galaxy, exposure: Exposure) -> float:
-    """How well features show, 0 to 1: by seeing widths across the galaxy and by signal to noise."""
+    """Return how clearly features show, 0 to 1: by seeing widths across the galaxy and by signal to noise."""
     widths = galaxy.half_light / exposure.grid.pixel / exposure.seeing
     return _saturate(widths / 4.5) * _saturate(exposure.surface_brightness / 14)
 
