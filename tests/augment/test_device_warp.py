@@ -1,4 +1,4 @@
-"""The warp and the ring on devices that run kernels: against the CPU's, and what the bindings refuse."""
+"""The warp and the staging buffer on devices that run kernels: against the CPU's, and what the bindings refuse."""
 
 import re
 
@@ -18,7 +18,7 @@ B, SLOTS = 5, 3
 
 
 def batch(step=0, images=None):
-    """Arguments of a warp, the tables of three steps in a ring."""
+    """Arguments of a warp, the tables of three steps in a staging buffer."""
     if images is None:
         images = np.random.default_rng(0).integers(0, 256, (7, *SIZE, 3), np.uint8)
     examples = np.arange(SLOTS * B)
@@ -116,11 +116,11 @@ def test_patches_that_are_refused(change, sentence):
         warp.patches(**batch() | {"target": 11, "extent": 7} | change)
 
 
-def test_a_ring_without_slots_is_refused():
+def test_a_staging_buffer_without_slots_is_refused():
     empty = {"indices": np.zeros((0, B), np.int64), "matrices": np.zeros((0, B, 2, 2, 3))}
     with pytest.raises(InputError, match=r"^warp: indices .*at least one slot"):
         warp.crops(**batch() | empty | {"shifts": np.zeros((0, B, 3), np.float32)}, target=11)
-    with pytest.raises(InputError, match=r"^gather_batch: batches .*at least one slot"):
+    with pytest.raises(InputError, match=r"^gather_batch: .* has shape \(0, 4\), expected at least one slot"):
         gather(np.zeros((0, 4), np.float32), np.zeros(1, np.int64))
 
 

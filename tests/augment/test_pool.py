@@ -33,7 +33,7 @@ def pool_of(labels=LABELS, index_of=index_of, images=IMAGES, staging_buffer=None
 
 
 def all_of(pool):
-    """Copies of all batches: what lies in the ring is overwritten."""
+    """Copies of all batches: the staging buffer is overwritten."""
     return [Batch(b.examples, b.indices, b.crops.copy(), b.targets.copy()) for b in pool]
 
 
