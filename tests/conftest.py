@@ -113,7 +113,7 @@ def demo_pack(demo_folder, tmp_path_factory) -> Path:
 def demo_run(demo_pack, tmp_path_factory):
     """A finished run of ten steps on it; read only."""
     pytest.importorskip("numba", exc_type=ImportError)
-    from small import small_config
+    from small_configs import small_config
 
     from gzkern.training.loop import train
 

@@ -15,8 +15,8 @@ from gzkern.core.shapes import BACKWARD_BIAS, BACKWARD_DATA, BACKWARD_WEIGHTS, F
 from gzkern.models.network import Network
 from gzkern.nn.layers import Convolution, Dense
 
+from .operation_counts import Work, conv2d_work, dense_work
 from .peaks import Peaks
-from .work import Work, conv2d_work, dense_work
 
 _FLOAT = 4  # bytes
 

@@ -29,11 +29,11 @@ from gzkern.runtime.emulator import backend
 from gzkern.runtime.emulator.trace import Access, LaunchTrace
 
 from ..harness.command import call, new_parser
+from ..harness.operation_counts import Work, conv2d_work
 from ..harness.options import file
 from ..harness.problems.layers import LAYERS, PASSES, published
 from ..harness.problems.operations import OPERATIONS
 from ..harness.report import machine, print_table, write_json
-from ..harness.work import Work, conv2d_work
 from . import disassembly, model
 from .disassembly import Code
 from .model import GPUS, Gpu, Prediction

@@ -45,7 +45,8 @@ def following(decisions: Sequence[Decision]) -> Device:
     cpu, backwards, answers = select("cpu"), reversed(decisions), decisions[-1][0]
 
     def backward(original: Callable[..., Any], x: Any, weight: Any, y: Any, code: Any, *rest: Any, **how: Any) -> Any:
-        return original(x, weight, *next(backwards), *rest, **how)
+        decided, code = next(backwards)
+        return original(x, weight, decided.astype(x.dtype), code, *rest, **how)
 
     def constraints_backward(gradient: np.ndarray, z: np.ndarray, *saved: Any) -> np.ndarray:
         return constraints.backward(gradient, _on_side_of(z, answers), *saved)

@@ -13,12 +13,12 @@ from paths import TESTS, python_path
 from benchmarks import conv, ops
 from benchmarks.harness import comparison
 from benchmarks.harness.measuring import Harness
+from benchmarks.harness.operation_counts import Work
 from benchmarks.harness.peaks import peaks_of
 from benchmarks.harness.problems.conv2d import ConvProblem
 from benchmarks.harness.problems.layers import published, small
 from benchmarks.harness.problems.problem import Contender
 from benchmarks.harness.roofline import draw
-from benchmarks.harness.work import Work
 from gzkern.core.shapes import Conv2dSizes
 from gzkern.runtime.gpu import missing
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from numerics import normal
-from small import small_config
+from small_configs import small_config
 
 from benchmarks.harness.engines import example_batch
 from benchmarks.studies import precision, precision_curves
@@ -68,7 +68,9 @@ def test_a_dense_layer_of_rounded_operands(activation):
     np.testing.assert_allclose(y, exact, atol=1e-5)
     gradient = normal(*y.shape)
     got = RoundingDevice().operations.dense.backward(x, weight, y, code, gradient, activation=activation)
-    exact = dense.backward(*operands, y, code, to_tf32(gradient).astype(np.float64), activation=activation)
+    exact = dense.backward(
+        *operands, y.astype(np.float64), code, to_tf32(gradient).astype(np.float64), activation=activation
+    )
     for array, expected in zip(got[:2], exact[:2], strict=True):
         np.testing.assert_allclose(np.asarray(array), expected, atol=1e-4)
     np.testing.assert_array_equal(got[2], dense.backward(x, weight, y, code, gradient, activation=activation)[2])

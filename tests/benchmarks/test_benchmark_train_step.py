@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tomli_w
 from paths import TESTS, python_path
-from small import small_config
+from small_configs import small_config
 
 from benchmarks import train_step
 from benchmarks.harness.engines import PREDICT, STEP, Case, Engine, Process

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from small import SMALL
+from small_configs import SMALL
 
 from gzkern.cli.main import main
 

@@ -1,7 +1,7 @@
 """A few training steps of a small network on the device's own images, to be taken eagerly or captured."""
 
 import numpy as np
-from small import small_config
+from small_configs import small_config
 
 from gzkern.autograd.tape import Tape
 from gzkern.data.sampling import example_images

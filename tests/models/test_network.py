@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from small import small_config
+from small_configs import small_config
 
 from gzkern.autograd.tape import Tape, Variable
 from gzkern.config import Config, ModelConfig, load_config

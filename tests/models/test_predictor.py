@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from small import small_config
+from small_configs import small_config
 
 from gzkern.device import KernelDevice
 from gzkern.errors import InputError

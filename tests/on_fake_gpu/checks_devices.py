@@ -8,7 +8,7 @@ import pytest
 from example_steps import ExampleSteps
 from fake_cupy import kernels
 from fake_cupy.gpus import GPU
-from small import small_config
+from small_configs import small_config
 
 from gzkern.config import PRECISIONS
 from gzkern.models.network import build_network, empty_network

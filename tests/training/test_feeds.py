@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from small import small_config
+from small_configs import small_config
 
 from gzkern.augment.pool import BatchPool, new_staging_buffer
 from gzkern.augment.tables import tables

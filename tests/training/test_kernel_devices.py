@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from small import SMALL, small_config
+from small_configs import SMALL, small_config
 
 from gzkern.augment.geometry import crop_matrices
 from gzkern.augment.parameters import identity

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from small import small_config
+from small_configs import small_config
 
 from gzkern.config import load_config
 from gzkern.errors import InputError

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small import SMALL, small_config
+from small_configs import SMALL, small_config
 
 from gzkern.config import load_config
 from gzkern.data.demo import draw_demo_set

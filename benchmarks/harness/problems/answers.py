@@ -13,7 +13,7 @@ from gzkern.cpu import constraints as output_layer
 from gzkern.decision_trees.tree import load_tree
 from gzkern.device import Device
 
-from .. import work
+from .. import operation_counts as counts
 from ..verify import bound
 from .operation import BACKWARD, Call, Expected, OpProblem, normal, within_ulps
 
@@ -40,13 +40,13 @@ def constraints(batch: int) -> Iterator[OpProblem]:
         return dz, 64 * 2.0**-24 * np.abs(dz).max(axis=0)
 
     yield OpProblem(
-        "constraints", FORWARD, batch, work.constraints_work(len(tree), batch, False), {"z": z},
+        "constraints", FORWARD, batch, counts.constraints_work(len(tree), batch, False), {"z": z},
         lambda d, a: lambda: d.operations.constraints.forward(a.z, tree)[0],
         lambda a: within_ulps(output_layer.forward(a.z, tree)[0], 32),
         torch=lambda torch, z: lambda: answers(torch, z),
     )  # fmt: skip
     yield OpProblem(
-        "constraints", BACKWARD, batch, work.constraints_work(len(tree), batch, True),
+        "constraints", BACKWARD, batch, counts.constraints_work(len(tree), batch, True),
         {"gradient": gradient, "z": z, "p": p, "conditional": conditional},
         lambda d, a: lambda: d.operations.constraints.backward(a.gradient, a.z, a.p, a.conditional, tree),
         exact, torch=backward,
@@ -58,12 +58,12 @@ def clip(batch: int) -> Iterator[OpProblem]:
     answers = len(load_tree())
     z, gradient = normal(answers, batch), normal(answers, batch, seed=1)
     yield OpProblem(
-        "clip", FORWARD, batch, work.clip_work(z.size, False), {"z": z},
+        "clip", FORWARD, batch, counts.clip_work(z.size, False), {"z": z},
         lambda d, a: lambda: d.operations.constraints.clip_forward(a.z), lambda a: within_ulps(np.clip(a.z, 0, 1)),
         torch=lambda torch, z: lambda: z.clamp(0, 1),
     )  # fmt: skip
     yield OpProblem(
-        "clip", BACKWARD, batch, work.clip_work(z.size, True), {"gradient": gradient, "z": z},
+        "clip", BACKWARD, batch, counts.clip_work(z.size, True), {"gradient": gradient, "z": z},
         lambda d, a: lambda: d.operations.constraints.clip_backward(a.gradient, a.z),
         lambda a: within_ulps(a.gradient * ((a.z > 0) & (a.z < 1))),
         torch=lambda torch, gradient, z: lambda: torch.ops.aten.hardtanh_backward(gradient, z, 0, 1),
@@ -76,13 +76,13 @@ def mse(batch: int) -> Iterator[OpProblem]:
     p, targets = normal(answers, batch), normal(answers, batch, seed=1)
     gradient = np.ones((), np.float32)
     yield OpProblem(
-        "mse", FORWARD, batch, work.mse_work(p.size, False), {"p": p, "targets": targets},
+        "mse", FORWARD, batch, counts.mse_work(p.size, False), {"p": p, "targets": targets},
         lambda d, a: lambda: d.operations.mse.forward(a.p, a.targets),
         lambda a: (np.mean((a.p - a.targets) ** 2), bound("fp32", p.size, np.mean((a.p - a.targets) ** 4), 0)),
         torch=lambda torch, p, targets: lambda: torch.nn.functional.mse_loss(p, targets),
     )  # fmt: skip
     yield OpProblem(
-        "mse", BACKWARD, batch, work.mse_work(p.size, True), {"gradient": gradient, "p": p, "targets": targets},
+        "mse", BACKWARD, batch, counts.mse_work(p.size, True), {"gradient": gradient, "p": p, "targets": targets},
         lambda d, a: lambda: d.operations.mse.backward(a.gradient, a.p, a.targets),
         lambda a: within_ulps(2 * (a.p - a.targets) / p.size),
         torch=lambda torch, gradient, p, targets: (
@@ -105,7 +105,7 @@ def nan_guard(batch: int) -> Iterator[OpProblem]:
         return check
 
     yield OpProblem(
-        "nan_guard", FORWARD, batch, work.nan_guard_work(values.size), {"values": values}, call,
+        "nan_guard", FORWARD, batch, counts.nan_guard_work(values.size), {"values": values}, call,
         lambda a: (np.full(1, -1.0), 0.0),
         torch=lambda torch, values: lambda: torch.isfinite(values).all().view(1).float() - 2,
     )  # fmt: skip

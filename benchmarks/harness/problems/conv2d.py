@@ -15,8 +15,8 @@ from gzkern.cpu import maxpool2d, relu
 from gzkern.device import Device
 from gzkern.errors import InputError
 
+from ..operation_counts import conv2d_work
 from ..verify import bound, worst
-from ..work import conv2d_work
 from .data import DISTINCT, Data
 from .problem import Contender, Kept
 
@@ -201,5 +201,5 @@ class ConvProblem:
             return gradient
         saved = self.array("saved")[filters][..., images]
         if self.epilogue == "relu":
-            return relu.backward(gradient, saved)
+            return relu.backward(gradient, saved.astype(gradient.dtype))
         return maxpool2d.backward(gradient, saved, self.sizes.P, self.sizes.Q)

@@ -10,8 +10,8 @@ from gzkern.cpu import maxpool2d, relu
 from gzkern.device import Device
 from gzkern.errors import InputError
 
+from ..operation_counts import conv2d_work
 from ..verify import bound
-from ..work import conv2d_work
 from . import layers
 from .data import Data
 from .operation import Arrays, Call, Expected, OpProblem

@@ -17,8 +17,8 @@ from gzkern.cpu import maxout
 from gzkern.device import Device
 from gzkern.errors import InputError
 
+from ..operation_counts import BACKWARD_UPDATE, BACKWARD_UPDATE_DATA, dense_work
 from ..verify import bound
-from ..work import BACKWARD_UPDATE, BACKWARD_UPDATE_DATA, dense_work
 from . import layers
 from .elementwise import MOMENTUM, RATE
 from .operation import SAMPLES, Arrays, Call, Expected, OpProblem, normal, some_images

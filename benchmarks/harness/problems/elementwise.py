@@ -14,7 +14,7 @@ from gzkern.cpu import dropout as dropout_oracle
 from gzkern.cpu import relu as relu_oracle
 from gzkern.device import Device
 
-from .. import work
+from .. import operation_counts as counts
 from . import layers
 from .operation import BACKWARD, Call, OpProblem, normal, within_ulps
 
@@ -28,12 +28,12 @@ def relu(batch: int) -> Iterator[OpProblem]:
     shape = sizes.y("relu")
     x, gradient = normal(*shape), normal(*shape, seed=1)
     yield OpProblem(
-        "relu", FORWARD, batch, work.relu_work(x.size, False), {"x": x},
+        "relu", FORWARD, batch, counts.relu_work(x.size, False), {"x": x},
         lambda d, a: lambda: d.operations.relu.forward(a.x), lambda a: within_ulps(relu_oracle.forward(a.x)),
         torch=lambda torch, x: lambda: torch.relu(x),
     )  # fmt: skip
     yield OpProblem(
-        "relu", BACKWARD, batch, work.relu_work(x.size, True), {"gradient": gradient, "y": relu_oracle.forward(x)},
+        "relu", BACKWARD, batch, counts.relu_work(x.size, True), {"gradient": gradient, "y": relu_oracle.forward(x)},
         lambda d, a: lambda: d.operations.relu.backward(a.gradient, a.y),
         lambda a: within_ulps(relu_oracle.backward(a.gradient, a.y)),
         torch=lambda torch, gradient, y: lambda: torch.ops.aten.threshold_backward(gradient, y, 0),
@@ -45,7 +45,7 @@ def dropout(batch: int) -> Iterator[OpProblem]:
     inputs = layers.dense_sizes()[0][0]
     x = normal(inputs, batch)
     yield OpProblem(
-        "dropout", FORWARD, batch, work.dropout_work(x.size), {"x": x},
+        "dropout", FORWARD, batch, counts.dropout_work(x.size), {"x": x},
         lambda d, a: lambda: d.operations.dropout.forward(a.x, _MASK),
         lambda a: within_ulps(dropout_oracle.forward_oracle(a.x, _MASK)),
     )  # fmt: skip
@@ -79,7 +79,7 @@ def nesterov(batch: int) -> Iterator[OpProblem]:
         return step
 
     yield OpProblem(
-        "nesterov", "update", batch, work.nesterov_work(size), arrays, call,
+        "nesterov", "update", batch, counts.nesterov_work(size), arrays, call,
         lambda a: (
             (a.weight - RATE * (1 + MOMENTUM) * a.gradient)[:: size // 1000],
             8 * 2.0**-24 * (np.abs(a.weight) + np.abs(a.gradient))[:: size // 1000],

@@ -16,7 +16,7 @@ from gzkern.cpu import viewpoints as viewpoints_oracle
 from gzkern.device import Device, kernel_device
 from gzkern.errors import InputError
 
-from .. import work
+from .. import operation_counts as counts
 from ..verify import bound
 from .operation import BACKWARD, Arrays, Call, Expected, OpProblem, normal, some_images, within_ulps
 
@@ -48,14 +48,14 @@ def viewpoints(batch: int) -> Iterator[OpProblem]:
 
     for variant, array in (("float32", crops), ("uint8", bytes_)):
         yield OpProblem(
-            "viewpoints", FORWARD, batch, work.viewpoints_work(batch, target, extent, array.itemsize),
+            "viewpoints", FORWARD, batch, counts.viewpoints_work(batch, target, extent, array.itemsize),
             {"crops": array}, lambda d, a: lambda: d.operations.viewpoints.forward(a.crops, extent),
             lambda a: within_ulps(viewpoints_oracle.forward_oracle(_scaled(a.crops), extent)), variant=variant,
             torch=(lambda torch, crops: lambda: patches(torch, crops)) if variant == "float32" else
                   (lambda torch, crops: lambda: patches(torch, crops.float() / 255)),
         )  # fmt: skip
     yield OpProblem(
-        "viewpoints", BACKWARD, batch, work.viewpoints_work(batch, target, extent),
+        "viewpoints", BACKWARD, batch, counts.viewpoints_work(batch, target, extent),
         {"crops": crops, "gradient": gradient},
         lambda d, a: lambda: d.operations.viewpoints.backward(a.gradient, target),
         lambda a: (
@@ -93,7 +93,7 @@ def warp(batch: int) -> Iterator[OpProblem]:
         crops = warp_reference(a.images[0], a.matrices[0, 0], target, a.shifts[0, 0])
         return some_images(viewpoints_oracle.forward_oracle(crops[None], extent)), 8 * 2.0**-24
 
-    counted = work.warp_work(batch, target, extent)
+    counted = counts.warp_work(batch, target, extent)
     yield OpProblem("warp", "patches", batch, counted, arrays, call, exact, sample=some_images)
 
 

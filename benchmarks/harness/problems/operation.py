@@ -12,8 +12,8 @@ import numpy as np
 from gzkern.core.shapes import BACKWARD_WEIGHTS
 from gzkern.device import Device
 
+from ..operation_counts import BACKWARD_UPDATE, Work
 from ..verify import worst
-from ..work import BACKWARD_UPDATE, Work
 from .problem import Contender, Kept
 
 BACKWARD = "backward"

@@ -12,7 +12,7 @@ from gzkern.core.shapes import FORWARD
 from gzkern.cpu import maxout as maxout_oracle
 from gzkern.cpu import maxpool2d as maxpool2d_oracle
 
-from .. import work
+from .. import operation_counts as counts
 from . import layers
 from .data import Data
 from .operation import BACKWARD, Call, OpProblem, normal, some_images, within_ulps
@@ -25,7 +25,7 @@ def maxpool2d(batch: int) -> Iterator[OpProblem]:
     x, y, code, gradient = data.activations, data.y, data.saved, data.gradient
     assert code is not None
     K, P, Q, N = x.shape
-    counted = work.maxpool2d_work(K, P, Q, N)
+    counted = counts.maxpool2d_work(K, P, Q, N)
 
     def pool(torch: Any, **a: Any) -> Call:
         return lambda: torch.nn.functional.max_pool2d(a["x"], 2, ceil_mode=True)
@@ -55,7 +55,7 @@ def maxout(batch: int) -> Iterator[OpProblem]:
     units = load_config("paper").model.units[0]
     x, gradient = normal(2 * units, batch), normal(units, batch, seed=1)
     _, code = maxout_oracle.forward(x)
-    counted = work.maxout_work(units, batch)
+    counted = counts.maxout_work(units, batch)
 
     def backward(torch: Any, **a: Any) -> Call:
         x = a["x"].requires_grad_()

@@ -12,7 +12,7 @@ import numpy as np
 from gzkern.device import Device
 from gzkern.runtime.kernel import Kernel
 
-from ..work import Work
+from ..operation_counts import Work
 
 
 @dataclass(frozen=True)

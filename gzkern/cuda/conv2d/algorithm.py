@@ -11,6 +11,16 @@ from ...errors import InputError
 from ...runtime.backend import Limits
 from ...runtime.kernel import Kernel
 
+
+@dataclass(frozen=True)
+class Problem:
+    """What a kernel is asked for: the extents of a layer, its epilogue, and the precision of the products."""
+
+    sizes: Conv2dSizes
+    epilogue: str
+    precision: str
+
+
 Tiles = Callable[[Conv2dSizes, str, Limits, str], list[Any]]
 """All tiles that fit (sizes, epilogue, limits, precision), from the least estimated time on."""
 
@@ -32,7 +42,7 @@ class Algorithm:
         needs: the sizes that it takes, for a message.
         tiles: lists the tiles that fit a layer, the cheapest first.
         takes: whether a tile computes a layer.
-        run: ``run(backend, kernel, tile, sizes, epilogue, precision, *arrays)``, with the kernel of the tile.
+        run: ``run(backend, kernel, tile, problem, *arrays)``, with the kernel of the tile.
         pays: whether a tile is worth choosing before those of slower algorithms.
     """
 
@@ -56,7 +66,7 @@ class Ladder:
     Attributes:
         versions: kernels by name, from slow to fast.
         choose: ``choose(sizes, version)``: the version asked for, or the fastest that fits the sizes for None.
-        run: ``run(backend, version, sizes, epilogue, *arrays)``.
+        run: ``run(backend, version, problem, *arrays)``.
     """
 
     versions: Mapping[str, Kernel]

@@ -10,7 +10,7 @@ from typing import Any
 from ...core.shapes import Conv2dSizes, pool_extent
 from ...runtime.backend import Backend, Limits
 from ...runtime.kernel import LONGEST_CHAIN, Geometry, Kernel, ceil_div, extents, kernel, padded
-from .algorithm import Algorithm
+from .algorithm import Algorithm, Problem
 from .epilogue import EPILOGUES
 
 _LEAST_CHANNELS = 8  # of a product
@@ -71,17 +71,8 @@ class Tile:
         return windows * ceil_div(sizes.N, self.images) * ceil_div(sizes.C, self.channels)
 
 
-def _run(
-    backend: Backend,
-    kernel: Kernel,
-    tile: Tile,
-    sizes: Conv2dSizes,
-    epilogue: str,
-    precision: str,
-    weight: Any,
-    gradient: Any,
-    saved: Any,
-) -> Any:
+def _run(backend: Backend, kernel: Kernel, tile: Tile, problem: Problem, weight: Any, gradient: Any, saved: Any) -> Any:
+    sizes = problem.sizes
     dx = backend.empty(sizes.x)
     geometry = Geometry((tile.blocks(sizes),), (tile.threads,), tile.shared_bytes)
     scalars = extents(sizes.C, sizes.H, sizes.W, sizes.N, sizes.K)

@@ -11,7 +11,7 @@ from typing import Any
 from ...core.shapes import Conv2dSizes
 from ...runtime.backend import Backend, Limits
 from ...runtime.kernel import LONGEST_CHAIN, MOST_BLOCKS, Geometry, Kernel, ceil_div, extents, kernel, padded
-from .algorithm import Algorithm
+from .algorithm import Algorithm, Problem
 from .epilogue import EPILOGUES
 
 _WARPS = {128: 16, 168: 12, 248: 8}  # by registers of a thread: warps of a multiprocessor
@@ -102,17 +102,8 @@ class Tile:
         return images * channels, ceil_div(sizes.H, self.rows)
 
 
-def _run(
-    backend: Backend,
-    kernel: Kernel,
-    tile: Tile,
-    sizes: Conv2dSizes,
-    epilogue: str,
-    precision: str,
-    weight: Any,
-    gradient: Any,
-    saved: Any,
-) -> Any:
+def _run(backend: Backend, kernel: Kernel, tile: Tile, problem: Problem, weight: Any, gradient: Any, saved: Any) -> Any:
+    sizes = problem.sizes
     dx = backend.empty(sizes.x)
     geometry = Geometry(tile.grid(sizes), (tile.threads,), tile.shared)
     arguments = extents(sizes.C, sizes.H, sizes.N, sizes.K)

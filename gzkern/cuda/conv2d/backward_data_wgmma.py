@@ -8,7 +8,7 @@ from ...core.shapes import Conv2dSizes, pool_extent
 from ...runtime.backend import Backend, Limits
 from ...runtime.kernel import LONGEST_CHAIN, Kernel, ceil_div, extents, kernel, padded
 from . import wgmma as conv2d_wgmma
-from .algorithm import Algorithm
+from .algorithm import Algorithm, Problem
 from .epilogue import EPILOGUES
 from .wgmma import DEPTH, MOST_POSITIONS, PLANES, Layer, Tile
 
@@ -32,17 +32,8 @@ def _pays(tile: Tile, sizes: Conv2dSizes, epilogue: str, limits: Limits, precisi
     return conv2d_wgmma.pays(_layer(sizes, epilogue), tile, limits)
 
 
-def _run(
-    backend: Backend,
-    kernel: Kernel,
-    tile: Tile,
-    sizes: Conv2dSizes,
-    epilogue: str,
-    precision: str,
-    weight: Any,
-    gradient: Any,
-    saved: Any,
-) -> Any:
+def _run(backend: Backend, kernel: Kernel, tile: Tile, problem: Problem, weight: Any, gradient: Any, saved: Any) -> Any:
+    sizes, epilogue, precision = problem.sizes, problem.epilogue, problem.precision
     layer = _layer(sizes, epilogue)
     dx = backend.empty(sizes.x)
     packed = conv2d_wgmma.pack(backend, PACK, weight, tile, PLANES[precision])

@@ -10,7 +10,7 @@ from ...core.shapes import Conv2dSizes
 from ...runtime.arrays import require_size
 from ...runtime.backend import Backend
 from ...runtime.kernel import LONGEST_CHAIN, Geometry, ceil_div, elementwise, kernel
-from .algorithm import Ladder, version_that_fits
+from .algorithm import Ladder, Problem, version_that_fits
 from .epilogue import EPILOGUES, extents_of
 
 SUM = kernel("conv2d/backward_weights", "sum")
@@ -19,7 +19,8 @@ _ROWS, _FILTERS, _IMAGES, _THREADS = 128, 32, 32, 128  # of a block
 _BLOCKS = 512  # keep any GPU busy
 
 
-def _run(backend: Backend, version: str, sizes: Conv2dSizes, epilogue: str, x: Any, gradient: Any, saved: Any) -> Any:
+def _run(backend: Backend, version: str, problem: Problem, x: Any, gradient: Any, saved: Any) -> Any:
+    sizes, epilogue = problem.sizes, problem.epilogue
     count, steps = parts(sizes)
     shape = (count, *sizes.weight)
     require_size("conv2d", "the partial sums of dweight", shape)

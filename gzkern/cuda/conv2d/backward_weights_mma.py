@@ -11,7 +11,7 @@ from ...core.shapes import Conv2dSizes
 from ...runtime.arrays import require_size
 from ...runtime.backend import Backend, Limits
 from ...runtime.kernel import LONGEST_CHAIN, Geometry, Kernel, ceil_div, extents, kernel, padded
-from .algorithm import Algorithm
+from .algorithm import Algorithm, Problem
 from .backward_weights import sum_parts
 from .epilogue import EPILOGUES
 
@@ -129,17 +129,8 @@ class Tile:
         return self.sums + operands + self.row_tiles + 24
 
 
-def _run(
-    backend: Backend,
-    kernel: Kernel,
-    tile: Tile,
-    sizes: Conv2dSizes,
-    epilogue: str,
-    precision: str,
-    x: Any,
-    gradient: Any,
-    saved: Any,
-) -> Any:
+def _run(backend: Backend, kernel: Kernel, tile: Tile, problem: Problem, x: Any, gradient: Any, saved: Any) -> Any:
+    sizes, precision = problem.sizes, problem.precision
     stages = _stages(tile, sizes, backend.limits, precision)
     parts = ceil_div(tile.stages(sizes), stages)
     shape = (parts, *sizes.weight)

@@ -10,7 +10,7 @@ from ...core.shapes import Conv2dSizes
 from ...runtime.arrays import require_size
 from ...runtime.backend import Backend, Limits
 from ...runtime.kernel import LONGEST_CHAIN, Geometry, Kernel, ceil_div, extents, kernel
-from .algorithm import Algorithm
+from .algorithm import Algorithm, Problem
 from .backward_weights import sum_parts
 from .epilogue import EPILOGUES
 
@@ -99,17 +99,8 @@ class Tile:
         return ceil_div(items, min(counts, key=time) * self.groups)
 
 
-def _run(
-    backend: Backend,
-    kernel: Kernel,
-    tile: Tile,
-    sizes: Conv2dSizes,
-    epilogue: str,
-    precision: str,
-    x: Any,
-    gradient: Any,
-    saved: Any,
-) -> Any:
+def _run(backend: Backend, kernel: Kernel, tile: Tile, problem: Problem, x: Any, gradient: Any, saved: Any) -> Any:
+    sizes = problem.sizes
     stages = tile.stages(sizes, backend.limits)
     parts = ceil_div(tile.items(sizes), stages * tile.groups)
     shape = (parts, *sizes.weight)

@@ -10,7 +10,7 @@ from ...core.shapes import Conv2dSizes, pool_extent
 from ...runtime.arrays import require_size
 from ...runtime.backend import Backend, Limits
 from ...runtime.kernel import LONGEST_CHAIN, Geometry, Kernel, ceil_div, extents, kernel, padded
-from .algorithm import Algorithm
+from .algorithm import Algorithm, Problem
 from .backward_weights import sum_parts
 from .epilogue import EPILOGUES
 
@@ -84,17 +84,8 @@ def tiles(sizes: Conv2dSizes, epilogue: str, limits: Limits, precision: str) -> 
     return sorted((tile for tile in candidates if _takes(tile, sizes, epilogue, limits, precision)), key=_cost)
 
 
-def _run(
-    backend: Backend,
-    kernel: Kernel,
-    tile: Tile,
-    sizes: Conv2dSizes,
-    epilogue: str,
-    precision: str,
-    x: Any,
-    gradient: Any,
-    saved: Any,
-) -> Any:
+def _run(backend: Backend, kernel: Kernel, tile: Tile, problem: Problem, x: Any, gradient: Any, saved: Any) -> Any:
+    sizes = problem.sizes
     parts, steps = split(sizes, tile, backend.limits)
     shape = (parts * tile.splits, *sizes.weight)
     require_size("conv2d", "the partial sums of dweight", shape)

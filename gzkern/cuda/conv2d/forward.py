@@ -10,13 +10,12 @@ from ...core.shapes import Conv2dSizes, pool_extent
 from ...runtime.backend import Backend
 from ...runtime.kernel import LONGEST_CHAIN, Geometry, elementwise, kernel
 from . import tile as conv2d_tile
-from .algorithm import Ladder, version_that_fits
+from .algorithm import Ladder, Problem, version_that_fits
 from .epilogue import EPILOGUES, extents_of
 
 
-def _run(
-    backend: Backend, version: str, sizes: Conv2dSizes, epilogue: str, x: Any, weight: Any, bias: Any
-) -> tuple[Any, Any]:
+def _run(backend: Backend, version: str, problem: Problem, x: Any, weight: Any, bias: Any) -> tuple[Any, Any]:
+    sizes, epilogue = problem.sizes, problem.epilogue
     shape = sizes.y(epilogue)
     y = backend.empty(shape)
     code = backend.empty(shape if epilogue == "pool" else (0,), np.uint8)

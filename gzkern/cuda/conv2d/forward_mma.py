@@ -15,7 +15,7 @@ import numpy as np
 from ...core.shapes import Conv2dSizes, pool_extent
 from ...runtime.backend import Backend, Limits
 from ...runtime.kernel import LONGEST_CHAIN, Geometry, Kernel, ceil_div, extents, kernel, padded
-from .algorithm import Algorithm
+from .algorithm import Algorithm, Problem
 from .epilogue import EPILOGUES
 
 _FEW_CHANNELS = 8
@@ -91,16 +91,9 @@ class Tile:
 
 
 def _run(
-    backend: Backend,
-    kernel: Kernel,
-    tile: Tile,
-    sizes: Conv2dSizes,
-    epilogue: str,
-    precision: str,
-    x: Any,
-    weight: Any,
-    bias: Any,
+    backend: Backend, kernel: Kernel, tile: Tile, problem: Problem, x: Any, weight: Any, bias: Any
 ) -> tuple[Any, Any]:
+    sizes, epilogue, precision = problem.sizes, problem.epilogue, problem.precision
     shape = sizes.y(epilogue)
     y = backend.empty(shape, np.uint16 if precision == "bf16" else np.float32)
     code = backend.empty(shape, np.uint8) if epilogue == "pool" and precision != "bf16" else None

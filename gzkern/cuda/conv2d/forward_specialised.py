@@ -13,7 +13,7 @@ import numpy as np
 from ...core.shapes import Conv2dSizes
 from ...runtime.backend import Backend, Limits
 from ...runtime.kernel import LONGEST_CHAIN, MOST_BLOCKS, Geometry, Kernel, ceil_div, extents, kernel
-from .algorithm import Algorithm
+from .algorithm import Algorithm, Problem
 from .epilogue import EPILOGUES
 
 WINDOWS = {"plain": ((8, 1, 3), (4, 2, 2)), "relu": ((8, 1, 3), (4, 2, 2)), "pool": ((8, 2, 2), (4, 2, 2))}
@@ -86,16 +86,9 @@ class Tile:
 
 
 def _run(
-    backend: Backend,
-    kernel: Kernel,
-    tile: Tile,
-    sizes: Conv2dSizes,
-    epilogue: str,
-    precision: str,
-    x: Any,
-    weight: Any,
-    bias: Any,
+    backend: Backend, kernel: Kernel, tile: Tile, problem: Problem, x: Any, weight: Any, bias: Any
 ) -> tuple[Any, Any]:
+    sizes, epilogue = problem.sizes, problem.epilogue
     shape = sizes.y(epilogue)
     y = backend.empty(shape)
     code = backend.empty(shape if epilogue == "pool" else (0,), np.uint8)

@@ -10,7 +10,7 @@ from ...core.shapes import Conv2dSizes, pool_extent
 from ...runtime.backend import Backend, Limits
 from ...runtime.kernel import LONGEST_CHAIN, Kernel, extents, kernel
 from . import wgmma as conv2d_wgmma
-from .algorithm import Algorithm
+from .algorithm import Algorithm, Problem
 from .epilogue import EPILOGUES
 from .wgmma import DEPTH, MOST_POSITIONS, PLANES, Layer, Tile
 
@@ -32,16 +32,9 @@ def _pays(tile: Tile, sizes: Conv2dSizes, epilogue: str, limits: Limits, precisi
 
 
 def _run(
-    backend: Backend,
-    kernel: Kernel,
-    tile: Tile,
-    sizes: Conv2dSizes,
-    epilogue: str,
-    precision: str,
-    x: Any,
-    weight: Any,
-    bias: Any,
+    backend: Backend, kernel: Kernel, tile: Tile, problem: Problem, x: Any, weight: Any, bias: Any
 ) -> tuple[Any, Any]:
+    sizes, epilogue, precision = problem.sizes, problem.epilogue, problem.precision
     layer = _layer(sizes, epilogue)
     shape = sizes.y(epilogue)
     y = backend.empty(shape)

@@ -18,6 +18,7 @@ from ...core.shapes import Conv2dSizes
 from ...runtime.arrays import backend_of, require_size
 from ...runtime.backend import Backend
 from . import backward_bias as bias_kernels
+from .algorithm import Problem
 from .choice import ALGORITHMS, LADDERS, Choice, choose, choose_by_tile
 
 
@@ -168,8 +169,9 @@ def _choice(
 
 
 def _run(pass_name: str, choice: Choice, backend: Backend, sizes: Conv2dSizes, epilogue: str, *arrays: Any) -> Any:
+    problem = Problem(sizes, epilogue, choice.precision)
     if choice.tile is None:
-        return LADDERS[pass_name].run(backend, choice.version, sizes, epilogue, *arrays)
+        return LADDERS[pass_name].run(backend, choice.version, problem, *arrays)
     algorithm = ALGORITHMS[pass_name][choice.version]
     kernel = algorithm.kernels[choice.precision].of(choice.tile)
-    return algorithm.run(backend, kernel, choice.tile, sizes, epilogue, choice.precision, *arrays)
+    return algorithm.run(backend, kernel, choice.tile, problem, *arrays)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.harness.work import (
+from benchmarks.harness.operation_counts import (
     Work,
     clip_work,
     constraints_work,
