@@ -1,4 +1,4 @@
-"""What gzkern raises when something is not as it should be.
+"""The exceptions of gzkern.
 
 The message is one sentence a user can act on: what, where, expected, got, how to fix. The command line
 prints it after ``gzkern: `` and exits with the class's ``exit_code``.
@@ -18,7 +18,7 @@ class InputError(GzkernError):
 
 
 class OutOfMemory(InputError):
-    """What does not fit into the memory of a device; the message has the sizes."""
+    """Something does not fit into the memory of a device; the message has the sizes."""
 
 
 class ImageError(InputError):

@@ -51,7 +51,7 @@ class Tape:
 
     @contextmanager
     def named(self, name: str) -> Iterator[None]:
-        """What is done within bears this name, and so does its backward pass, where launches are named."""
+        """Give the operations within this name, and their backward passes, where launches are named."""
         outer, self._name = self._name, name
         try:
             with self.device.range(name):

@@ -1,4 +1,4 @@
-"""What a run's bits depend on beside its configuration: machine, versions, threads, data."""
+"""The environment that a run's bits depend on beside its configuration: machine, versions, threads, data."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def describe(**facts: Any) -> dict[str, Any]:
 
 
 def installed_version(package: str) -> str | None:
-    """Of a package; None where it is not installed."""
+    """Installed version of a package; None where it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""What a backward pass needs to move a weight where its gradient is made, so that the gradient is never stored."""
+"""The fused update: a weight moves in the backward pass, and its gradient is never stored."""
 
 from __future__ import annotations
 

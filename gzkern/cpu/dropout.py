@@ -36,7 +36,7 @@ def backward(gradient: np.ndarray, mask: DropoutMask) -> np.ndarray:
 
 
 def multiplier(x: np.ndarray, mask: DropoutMask) -> np.ndarray:
-    """What dropout multiplies x by, of its shape and dtype: 0 or ``mask.scale``."""
+    """The factor of each element of x, 0 or ``mask.scale``, in the shape and dtype of x."""
     random = words(x.size, mask) if x.dtype == np.float32 else words_oracle(x.size, mask)
     return np.where(random >= mask.threshold, x.dtype.type(mask.scale), x.dtype.type(0)).reshape(x.shape)
 

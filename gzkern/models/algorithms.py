@@ -1,4 +1,4 @@
-"""What computes the convolutions of the published network, by layer, pass and precision."""
+"""The algorithms of the published network's convolutions, by layer, pass and precision."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ class Convolution:
 
     @property
     def epilogue(self) -> str:
-        """What follows the sums: "relu" or "pool"."""
+        """The epilogue: "relu" or "pool"."""
         return "pool" if self.pool else "relu"
 
     def sizes(self, N: int) -> Conv2dSizes:

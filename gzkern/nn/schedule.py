@@ -1,4 +1,4 @@
-"""What changes in the course of a run: the learning rate and the end of the warm-up (paper, training)."""
+"""The schedule of a run: the learning rate and the end of the warm-up (paper, training)."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def require_size(op: str, name: str, shape: tuple[int, ...]) -> None:
 
 
 def number(backend: Backend, value: Any, dtype: Any) -> Any:
-    """What kernels read when they run: an array (1,) of the device as it is, a number as such an array.
+    """A number as an array (1,) of the device, which kernels read when they run; such an array as it is.
 
     Raises:
         InputError: neither, or an array of another shape, dtype or device.

@@ -30,7 +30,7 @@ class Limits:
 
 
 Unit = tuple[str | Path, tuple[int, ...]]
-"""What is compiled at once: a file and its tile, () for the file's own."""
+"""A unit of compilation: a file and its tile, () for the file's own."""
 
 
 class ArrayBackend(Protocol):
@@ -100,10 +100,10 @@ class StagingBuffer(Protocol):
     """
 
     arrays: dict[str, Any]
-    """Of the device: (2 · slots, …), by name."""
+    """Arrays of the device: (2 · slots, …), by name."""
 
     host: dict[str, np.ndarray]
-    """Of the host: (blocks · slots, …), by name. What is written to a block's slots before it is sent arrives."""
+    """Arrays of the host: (blocks · slots, …), by name; filled before a block is sent."""
 
     def send(self, block: int) -> None:
         """Begin to copy a block to the device, once the launches that read the one in its place are done."""

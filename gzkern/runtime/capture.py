@@ -205,7 +205,7 @@ class CapturingBackend(_RunsNothing):
 
 @dataclass(frozen=True)
 class Place:
-    """Where a block lies in the arena, and the first and last launch that use it."""
+    """The place of a block in the arena, and the first and last launch that use it."""
 
     block: Block
     first: int
@@ -218,7 +218,7 @@ class Place:
         return self.offset + -(-max(self.block.nbytes, 1) // PAGE) * PAGE
 
     def meets(self, other: Place) -> bool:
-        """Whether both are in use at some time."""
+        """Tell whether both are in use at some time."""
         return self.first <= other.last and other.first <= self.last
 
 

@@ -121,7 +121,7 @@ class CudaBackend:
 
     @cached_property
     def limits(self) -> Limits:
-        """What a block may have on this GPU."""
+        """The limits of this GPU."""
         return Limits(
             gpu.capability(self._number),
             gpu.attribute("MultiProcessorCount", self._number),

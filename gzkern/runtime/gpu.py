@@ -119,7 +119,7 @@ def extra() -> str | None:
 
 
 def describe(number: int) -> dict[str, Any]:
-    """What a GPU is: units in the names, peaks computed from its clocks (None where the driver tells none)."""
+    """Properties of a GPU: units in the names, peaks computed from its clocks (None where the driver tells none)."""
     import cupy
 
     properties = cupy.cuda.runtime.getDeviceProperties(number)

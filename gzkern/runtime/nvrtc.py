@@ -20,7 +20,7 @@ FLAGS = ("--std=c++17", "--device-as-default-execution-space", "--generate-line-
 
 @dataclass(frozen=True)
 class Program:
-    """What the compiler made of a source.
+    """The result of compiling a source.
 
     ``code`` is machine code (a cubin), or PTX for an architecture that begins with ``compute``. ``log`` has the
     warnings, and for machine code what each kernel takes of registers and memory.
@@ -71,7 +71,7 @@ def _nearest(capability: int, known: Collection[int]) -> str:
 
 
 def image(source: Source, architecture: str) -> bytes:
-    """What the driver loads, compiled unless the cache on disk has it.
+    """The code that the driver loads, compiled unless the cache on disk has it.
 
     Raises:
         GzkernError: the source does not compile; with the compiler's lines.

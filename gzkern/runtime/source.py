@@ -30,7 +30,7 @@ class Source:
 
 @cache
 def folder() -> Path:
-    """Where the .cu files lie: beside the package in a wheel, else in the checkout.
+    """The folder of the .cu files: beside the package in a wheel, else in the checkout.
 
     Raises:
         GzkernError: in neither.

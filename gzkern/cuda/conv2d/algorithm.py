@@ -14,7 +14,7 @@ from ...runtime.kernel import Kernel
 
 @dataclass(frozen=True)
 class Problem:
-    """What a kernel is asked for: the extents of a layer, its epilogue, and the precision of the products."""
+    """A problem for a kernel: the extents of a layer, its epilogue, and the precision of the products."""
 
     sizes: Conv2dSizes
     epilogue: str

@@ -37,17 +37,17 @@ class Tile:
 
     @property
     def threads(self) -> int:
-        """Of a block."""
+        """Threads of a block."""
         return 32 * self.warps_n * self.warps_c * self.window_rows * self.window_columns * self.parts
 
     @property
     def images(self) -> int:
-        """Of a block."""
+        """Images of a block."""
         return 16 * self.M * self.warps_n
 
     @property
     def channels(self) -> int:
-        """Of a block."""
+        """Channels of a block."""
         return 8 * self.J * self.warps_c
 
     @property
@@ -58,7 +58,7 @@ class Tile:
 
     @property
     def shared_bytes(self) -> int:
-        """Of a block: two stages of cells, codes and weights, or the sums of its parts."""
+        """Bytes of shared memory of a block: two stages of cells, codes and weights, or the sums of its parts."""
         rows, columns = self.cells
         cell = self.images + (self.images // 4 if self.epilogue == EPILOGUES["pool"] else 0)
         weights = self.channels * padded(self.R * self.S * 8 * self.parts, 8, 32)
@@ -66,7 +66,7 @@ class Tile:
         return max(8 * (8 * self.parts * padded(rows * columns * cell, 4, 16) + weights), sums)
 
     def blocks(self, sizes: Conv2dSizes) -> int:
-        """Of a launch."""
+        """Blocks of a launch."""
         windows = ceil_div(pool_extent(sizes.H), self.window_rows) * ceil_div(pool_extent(sizes.W), self.window_columns)
         return windows * ceil_div(sizes.N, self.images) * ceil_div(sizes.C, self.channels)
 
@@ -105,12 +105,12 @@ def _candidates(sizes: Conv2dSizes, epilogue: str, precision: str) -> Iterator[T
 
 
 def _threads(tile: Tile, precision: str) -> int:
-    """Of a multiprocessor at once, for their registers."""
+    """Threads of a multiprocessor at once, by their registers."""
     return 256 if tile.M * tile.J == 8 or precision == "fp32x3" else 384
 
 
 def _cycles(tile: Tile, sizes: Conv2dSizes, limits: Limits, precision: str) -> float:
-    """What a launch takes by a rough model, good for comparing tiles alone.
+    """Cycles of a launch by a rough model, good for comparing tiles alone.
 
     Of a multiprocessor the tensor cores, the issue of instructions, shared memory or the level-2 cache bind; with fewer
     than two warps a scheduler latencies do. The first stage of a block is hidden by other blocks alone.
@@ -148,7 +148,7 @@ def _spans(extent: int, windows: int) -> int:
 
 
 def _bytes(tile: Tile, sizes: Conv2dSizes) -> float:
-    """What a block reads, cells around dz being none."""
+    """Bytes that a block reads; cells around dz cost none."""
     pooled = tile.epilogue == EPILOGUES["pool"]
     unit = 2 if pooled else 1
     cells = 1.0

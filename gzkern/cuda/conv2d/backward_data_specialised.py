@@ -62,12 +62,12 @@ class Tile:
 
     @property
     def threads(self) -> int:
-        """Of a block."""
+        """Threads of a block."""
         return self.group * self.splits * self.rows
 
     @property
     def copied_evenly(self) -> bool:
-        """Whether a thread copies weights of one channel, and all of them as many."""
+        """Tell whether a thread copies weights of one channel, and all of them as many."""
         pairs, line = self.filters * self.block_channels, min(self.filters, 8) * self.block_channels
         return pairs <= self.threads or pairs % self.threads == self.threads % line == 0
 
@@ -78,7 +78,7 @@ class Tile:
 
     @property
     def cells(self) -> int:
-        """Of a stage."""
+        """Cells of a stage."""
         return self.filters * (self.patch_rows // self.unit) * self.cell_columns
 
     @property
@@ -184,7 +184,7 @@ def _cycles(tile: Tile, sizes: Conv2dSizes, limits: Limits) -> float:
 
 
 def _block_cycles(tile: Tile, sizes: Conv2dSizes, h0: int) -> float:
-    """Of one block, from row ``h0`` on, as if it had the multiprocessor for itself."""
+    """Cycles of one block, from row ``h0`` on, as if it had the multiprocessor for itself."""
     heights = range(h0, h0 + tile.rows)
     taps = [max(0, min(h + 1, sizes.R) - max(0, h - sizes.P + 1)) if h < sizes.H else 0 for h in heights]
     stages, share = sizes.K // tile.filters, tile.filters // tile.splits
@@ -212,7 +212,7 @@ def _block_cycles(tile: Tile, sizes: Conv2dSizes, h0: int) -> float:
 
 
 def _item_bytes(epilogue: int) -> int:
-    """Of the gradient and what is kept beside it."""
+    """Bytes of the gradient and what is kept beside it."""
     return {0: 4, 1: 8, 2: 5}[epilogue]
 
 

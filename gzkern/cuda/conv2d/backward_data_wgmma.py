@@ -28,7 +28,7 @@ def _takes(tile: Tile, sizes: Conv2dSizes, epilogue: str, limits: Limits, precis
 
 
 def _pays(tile: Tile, sizes: Conv2dSizes, epilogue: str, limits: Limits, precision: str) -> bool:
-    """Whether the tile keeps the device busy with what is asked for."""
+    """Tell whether the tile keeps the device busy with what is asked for."""
     return conv2d_wgmma.pays(_layer(sizes, epilogue), tile, limits)
 
 

@@ -50,7 +50,7 @@ def _choose(sizes: Conv2dSizes, version: str | None) -> str:
 
 
 def parts(sizes: Conv2dSizes) -> tuple[int, int]:
-    """How many parts the sum over positions and images is cut into, and how many steps of 32 images one has."""
+    """The number of parts that the sum over positions and images is cut into, and of steps of 32 images in each."""
     steps = sizes.P * sizes.Q * ceil_div(sizes.N, _IMAGES)
     count = max(ceil_div(steps * _IMAGES, LONGEST_CHAIN), _BLOCKS // max(_weight_blocks(sizes), 1), 1)
     each = max(ceil_div(steps, count), 1)

@@ -42,7 +42,7 @@ class Tile:
 
     @property
     def layer(self) -> tuple[int, int, int, int]:
-        """What the tile is for: R, S, Q and the form."""
+        """The layer of the tile: R, S, Q and the epilogue."""
         return self.R, self.S, self.Q, self.epilogue
 
     @property
@@ -62,17 +62,17 @@ class Tile:
 
     @property
     def filters(self) -> int:
-        """Of a block."""
+        """Filters of a block."""
         return 16 * self.filter_tiles * self.filter_warps
 
     @property
     def warps(self) -> int:
-        """Of a block."""
+        """Warps of a block."""
         return self.row_warps * self.filter_warps * self.planes * self.segments
 
     @property
     def sums(self) -> int:
-        """Of a thread."""
+        """Sums of a thread."""
         return 4 * self.row_tiles * self.taps * self.filter_tiles
 
     @property
@@ -82,7 +82,7 @@ class Tile:
 
     @property
     def x_floats(self) -> int:
-        """Of x in shared memory: a ring of rows, as ``Tile`` in the source lays it out."""
+        """Floats of x in shared memory: a ring of rows, as ``Tile`` in the source lays it out."""
         width, channels_innermost = self.Q + self.S - 1, self.channels % 8 == 0
         line = width if channels_innermost else padded(width, self.step, 4)
         channel = padded(self.planes * 2 * self.R * line, 1 if channels_innermost else self.R * self.step, 4)
@@ -90,25 +90,25 @@ class Tile:
 
     @property
     def dz_floats(self) -> int:
-        """Of a stage of dz in shared memory."""
+        """Floats of a stage of dz in shared memory."""
         return self.filters // 2 * (self.planes * (self.Q | 1) | 1) * 16
 
     @property
     def units(self) -> int:
-        """Of what threads rebuild of dz, four images of two filters each."""
+        """Units of what threads rebuild of dz, four images of two filters each."""
         columns = (self.Q + 1) // 2 if self.epilogue == EPILOGUES["pool"] else self.Q
         return columns * self.filters // 2 * 2 * self.planes
 
     @property
     def kept_floats(self) -> int:
-        """Of what a stage keeps of the forward pass in shared memory."""
+        """Floats of what a stage keeps of the forward pass in shared memory."""
         return self.units * (
             2 if self.epilogue == EPILOGUES["pool"] else 8 if self.epilogue == EPILOGUES["relu"] else 0
         )
 
     @property
     def shared_bytes(self) -> int:
-        """Of a block: its stages, at the end its sums."""
+        """Bytes of shared memory of a block: its stages, at the end its sums."""
         stages = self.x_floats + 2 * (self.dz_floats + 8 * self.units + self.kept_floats)
         rows = self.planes * self.segments * 8 * self.row_tiles * self.row_warps
         return 4 * max(stages, rows * self.taps * (self.filters + 4))
@@ -118,11 +118,11 @@ class Tile:
         return ceil_div(sizes.N, 8 * self.planes) * sizes.P
 
     def blocks(self, sizes: Conv2dSizes) -> int:
-        """Of the grid for one part of the sum."""
+        """Blocks of the grid for one part of the sum."""
         return ceil_div(sizes.C, self.channels) * ceil_div(sizes.K, self.filters)
 
     def registers(self, precision: str) -> int:
-        """Of a thread, about: its sums, operands and addresses, and what it takes to copy."""
+        """Registers of a thread, about: its sums, operands and addresses, and what it takes to copy."""
         operands = 2 * self.row_tiles * self.window + 4 * self.filter_tiles
         if precision == "fp32x3":  # the rests, and a product apart from its sum
             operands = 2 * operands + 4 * self.group
@@ -181,7 +181,7 @@ def _candidates(sizes: Conv2dSizes, epilogue: str, precision: str) -> Iterator[T
 
 
 def _stages(tile: Tile, sizes: Conv2dSizes, limits: Limits, precision: str) -> int:
-    """Of a part: few enough for its chains of additions, and so that the last wave of blocks is full."""
+    """Stages of a part: few enough for its chains of additions, and so that the last wave of blocks is full."""
     stages, blocks = max(tile.stages(sizes), 1), tile.blocks(sizes)
     most = min(LONGEST_CHAIN // (8 * tile.length), stages)
     waves = range(1, 4 + ceil_div(ceil_div(stages, most) * blocks, limits.multiprocessors))
@@ -191,7 +191,7 @@ def _stages(tile: Tile, sizes: Conv2dSizes, limits: Limits, precision: str) -> i
 
 
 def _cycles(tile: Tile, sizes: Conv2dSizes, limits: Limits, precision: str, stages: int) -> float:
-    """What the launch takes by a rough model, good for comparing tiles alone; ``stages`` make a part.
+    """Cycles of the launch by a rough model, good for comparing tiles alone; ``stages`` make a part.
 
     A stage takes what binds of tensor cores, instructions, shared memory and the level-2 cache. Instructions are
     counted from machine code, what a barrier and a block's first copies take is a guess.

@@ -41,7 +41,7 @@ class Tile:
     step: int
 
     def fits(self, sizes: Conv2dSizes, epilogue: str) -> bool:
-        """Whether it is for these filters and this form, and its steps for rows of this length."""
+        """Tell whether it is for these filters and this epilogue, and its steps for rows of this length."""
         return (self.R, self.S, self.epilogue) == (sizes.R, sizes.S, EPILOGUES[epilogue]) and sizes.Q % self.step == 0
 
     @property
@@ -51,7 +51,7 @@ class Tile:
 
     @property
     def threads(self) -> int:
-        """Of a block: whole warps."""
+        """Threads of a block: whole warps."""
         return 32 * ceil_div(self.groups * self.lanes, 32)
 
     @property
@@ -66,7 +66,7 @@ class Tile:
 
     @property
     def registers(self) -> int:
-        """What a thread has of sums, inputs and gradients on their way."""
+        """Registers of a thread for sums, inputs and gradients on their way."""
         waiting = 5 if self.epilogue == EPILOGUES["pool"] else 8 * self.step
         return self.rows * (self.S * _FILTERS + self.window * 4) + waiting
 
@@ -78,7 +78,7 @@ class Tile:
         return max(2 * stage, end) + stages * self.groups * _ITEM_BYTES
 
     def blocks(self, sizes: Conv2dSizes) -> int:
-        """Of the grid for one part of the sum."""
+        """Blocks of the grid for one part of the sum."""
         return ceil_div(sizes.C * sizes.R, self.block_rows) * ceil_div(sizes.K, _BLOCK_FILTERS)
 
     def items(self, sizes: Conv2dSizes) -> int:
@@ -86,7 +86,7 @@ class Tile:
         return sizes.P * ceil_div(sizes.Q, self.columns) * (sizes.N // 4)
 
     def stages(self, sizes: Conv2dSizes, limits: Limits) -> int:
-        """Of a part: few enough for its chains of additions, and so that the last wave of blocks is full."""
+        """Stages of a part: few enough for its chains of additions, and so that the last wave of blocks is full."""
         items, blocks = self.items(sizes), self.blocks(sizes)
         most = min(_MOST_STAGES, LONGEST_CHAIN // (4 * self.columns))
         least = ceil_div(items, most * self.groups)

@@ -40,17 +40,17 @@ class Tile:
 
     @property
     def threads(self) -> int:
-        """Of a block."""
+        """Threads of a block."""
         return 128 * self.filter_groups * self.channel_groups * self.splits
 
     @property
     def block_filters(self) -> int:
-        """Of a block."""
+        """Filters of a block."""
         return 64 * self.filter_groups
 
     @property
     def block_channels(self) -> int:
-        """Of a block."""
+        """Channels of a block."""
         return self.channels * self.channel_groups
 
     @property
@@ -97,12 +97,12 @@ def _run(backend: Backend, kernel: Kernel, tile: Tile, problem: Problem, x: Any,
 
 
 def _pays(tile: Tile, sizes: Conv2dSizes, epilogue: str, limits: Limits, precision: str) -> bool:
-    """Whether the products of a part take long beside writing and adding up its sums."""
+    """Tell whether the products of a part take long beside writing and adding up its sums."""
     return split(sizes, tile, limits)[1] >= _LEAST_STEPS
 
 
 def split(sizes: Conv2dSizes, tile: Tile, limits: Limits) -> tuple[int, int]:
-    """How many parts the sum is cut into, so that each multiprocessor has a block, and how many steps one has."""
+    """The number of parts of the sum, so that each multiprocessor has a block, and of steps in each."""
     steps = pool_extent(sizes.P) * (sizes.N // _IMAGES)
     channels, filters, _ = tile.grid(sizes, 1)
     each = ceil_div(steps, max(limits.multiprocessors // (channels * filters), 1))
@@ -124,7 +124,7 @@ def _takes(tile: Tile, sizes: Conv2dSizes, epilogue: str, limits: Limits, precis
 
 
 def _step_terms(tile: Tile) -> int:
-    """Of a sum of a warpgroup."""
+    """Terms of a sum of a warpgroup."""
     return 2 // tile.splits * (tile.columns - tile.S + 1) * _IMAGES
 
 

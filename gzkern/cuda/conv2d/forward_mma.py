@@ -29,7 +29,7 @@ _PARTS = (1, 2, 4)
 
 @dataclass(frozen=True)
 class Tile:
-    """What conv2d_forward_mma.cu is compiled for: its template's parameters."""
+    """The template arguments of conv2d/forward_mma.cu, in their order."""
 
     R: int
     S: int
@@ -44,22 +44,22 @@ class Tile:
     rows: int
 
     def fits(self, sizes: Conv2dSizes) -> bool:
-        """Whether it is for these filters; flat terms are of a number of channels."""
+        """Tell whether it is for these filters; flat terms are of a number of channels."""
         return (self.R, self.S) == (sizes.R, sizes.S) and self.flat in (0, sizes.C)
 
     @property
     def images(self) -> int:
-        """Of a block."""
+        """Images of a block."""
         return 16 * self.M * self.warps_n
 
     @property
     def filters(self) -> int:
-        """Of a block."""
+        """Filters of a block."""
         return 8 * self.J * self.warps_k
 
     @property
     def threads(self) -> int:
-        """Of a block."""
+        """Threads of a block."""
         return 32 * self.warps_n * self.warps_k * self.window_rows * self.window_columns * self.parts
 
     @property
@@ -68,7 +68,7 @@ class Tile:
         return self.R + 2 * self.window_rows - 1, self.S + 2 * self.window_columns - 1
 
     def blocks(self, sizes: Conv2dSizes) -> int:
-        """Of a launch."""
+        """Blocks of a launch."""
         windows = ceil_div(pool_extent(sizes.P), self.window_rows) * ceil_div(pool_extent(sizes.Q), self.window_columns)
         return ceil_div(sizes.N, self.images) * windows * ceil_div(sizes.K, self.filters)
 
@@ -140,12 +140,12 @@ def _candidates(sizes: Conv2dSizes, precision: str) -> Iterator[Tile]:
 
 
 def _registers(tile: Tile, precision: str) -> int:
-    """What the kernel's launch bounds leave a thread."""
+    """Registers that the kernel's launch bounds leave a thread."""
     return 256 if tile.M * tile.J > 4 or precision == "fp32x3" else 128
 
 
 def _cycles(tile: Tile, sizes: Conv2dSizes, limits: Limits, precision: str) -> float:
-    """What a launch takes by a rough model, good for comparing tiles alone.
+    """Cycles of a launch by a rough model, good for comparing tiles alone.
 
     Of a multiprocessor the tensor cores, shared memory, the schedulers (by instructions as counted in machine code) or
     the level-2 cache bind. Latencies are of products, with fewer than two warps a scheduler, and of the copies of each

@@ -47,7 +47,7 @@ class Tile:
 
     @property
     def sums(self) -> int:
-        """Of a thread."""
+        """Sums of a thread."""
         return 4 * self.filters * self.rows * self.columns
 
     @property
@@ -58,12 +58,12 @@ class Tile:
 
     @property
     def threads(self) -> int:
-        """Of a block."""
+        """Threads of a block."""
         return self.group * self.splits
 
     @property
     def positions(self) -> int:
-        """Of the patch of the image that a block reads."""
+        """Positions of the patch of the image that a block reads."""
         return (self.window_rows * self.rows + self.R - 1) * (self.window_columns * self.columns + self.S - 1)
 
     @property

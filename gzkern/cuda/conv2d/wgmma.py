@@ -12,13 +12,13 @@ from ...runtime.backend import Backend, Limits
 from ...runtime.kernel import LONGEST_CHAIN, Geometry, Kernel, ceil_div, elementwise, extents
 
 PLANES = {"tf32": 1, "fp32x3": 2}
-"""Of packed weights, by precision."""
+"""Planes of packed weights, by precision."""
 
 DEPTH = 8
 """Channels of a stage: the depth of a product."""
 
 MOST_POSITIONS = 64
-"""Of a warp's patch: the loads of all and four times as many products are unrolled."""
+"""Positions of a warp's patch: the loads of all and four times as many products are unrolled."""
 
 _EIGHT_WARPS = ((2, 4, 1), (1, 4, 2), (2, 2, 2), (2, 2, 1), (1, 4, 1), (1, 2, 2), (1, 1, 4))
 _BLOCKS = {"tf32": ((1, 3, 4), *_EIGHT_WARPS), "fp32x3": _EIGHT_WARPS}  # rows and columns of windows, 16s of images
@@ -42,13 +42,13 @@ class Tile:
 
     @property
     def warps(self) -> int:
-        """Of a block."""
+        """Warps of a block."""
         return self.window_rows * self.window_columns * self.image_groups
 
 
 @dataclass(frozen=True)
 class Layer:
-    """What a pass of a layer multiplies.
+    """The product of a pass of a layer.
 
     Attributes:
         R, S, form: of the tile that it needs.
@@ -72,18 +72,18 @@ class Layer:
     patch_bytes: Callable[[Tile], int]
 
     def blocks(self, tile: Tile) -> int:
-        """Of a launch."""
+        """Blocks of a launch."""
         windows = ceil_div(self.rows, tile.window_rows) * ceil_div(self.columns, tile.window_columns)
         return windows * ceil_div(self.images, 16 * tile.image_groups) * (self.outputs // tile.outputs)
 
     def shared_bytes(self, tile: Tile, precision: str) -> int:
-        """Of a block."""
+        """Bytes of shared memory of a block."""
         weights = 4 * PLANES[precision] * self.R * self.S * tile.outputs * DEPTH
         return tile.stages * (self.patch_bytes(tile) + weights)
 
 
 def takes(tile: Tile, layer: Layer, limits: Limits, precision: str) -> bool:
-    """Whether the kernel of a tile computes this layer, on a device of these limits."""
+    """Tell whether the kernel of a tile computes this layer, on a device of these limits."""
     return (
         limits.capability == 90
         and (tile.R, tile.S, tile.epilogue) == (layer.R, layer.S, layer.epilogue)
@@ -115,7 +115,7 @@ def tiles(layer: Layer, limits: Limits, precision: str) -> list[Tile]:
 
 
 def pays(layer: Layer, tile: Tile, limits: Limits) -> bool:
-    """Whether the windows fill the blocks, and the blocks the device; else smaller tiles compute in less time."""
+    """Tell whether the windows fill the blocks, and the blocks the device; else smaller tiles compute in less time."""
     block = tile.window_rows * tile.window_columns * 16 * tile.image_groups * tile.outputs
     rounds = ceil_div(layer.blocks(tile), limits.multiprocessors)
     computed = rounds * limits.multiprocessors * block

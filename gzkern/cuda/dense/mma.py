@@ -42,13 +42,13 @@ def images_of_a_block(B: int) -> int:
 
 
 def takes(outputs: int, B: int, precision: str) -> bool:
-    """Whether rows of weight and of x can be copied 16 bytes at a time."""
+    """Tell whether rows of weight and of x can be copied 16 bytes at a time."""
     multiple = 8 if precision == "bf16" else 4
     return outputs % multiple == B % multiple == 0
 
 
 def tensor_cores_pay(precision: str, outputs: int, B: int) -> bool:
-    """Whether there are kernels of tensor cores for a training step's precision and sizes, and work for them."""
+    """Tell whether there are kernels of tensor cores for a training step's precision and sizes, and work for them."""
     return precision in ("tf32", "fp32x3") and B >= LEAST_IMAGES and takes(outputs, B, precision)
 
 
@@ -67,7 +67,7 @@ def require_sizes(x: Any, outputs: int, precision: str) -> None:
 
 @dataclass(frozen=True)
 class Plan:
-    """How a product is cut up.
+    """The parts and blocks of a product.
 
     Attributes:
         grid: blocks along both extents of the result, and parts.
@@ -79,11 +79,11 @@ class Plan:
 
     @property
     def parts(self) -> int:
-        """Of the sum."""
+        """Parts of the sum."""
         return self.grid[2]
 
     def launch(self, shared: int) -> Geometry:
-        """Of blocks with so many bytes of shared memory."""
+        """Launch of blocks with so many bytes of shared memory."""
         return Geometry(self.grid, (_THREADS,), shared)
 
 

@@ -37,7 +37,7 @@ _MAP_NORESERVE = 0x4000  # of Linux; Python names it from 3.13 on
 
 @dataclass(frozen=True)
 class Settings:
-    """How kernels are compiled and in which order threads run; see ``Emulator.settings``."""
+    """Settings of compilation and of the order of threads; see ``Emulator.settings``."""
 
     order: str = "forward"
     seed: int = 0
@@ -117,7 +117,7 @@ class Emulator:
             self._settings = before
 
     def trace(self) -> list[LaunchTrace]:
-        """What the launches in mode "trace" since the last call of this function asked of memory."""
+        """Memory traces of the launches in mode "trace" since the last call of this function."""
         traces, self._traces = self._traces, []
         return traces
 
@@ -157,7 +157,7 @@ class Emulator:
         return function
 
     def replay(self, calls: Sequence[Callable[[], None]], side_stream: Sequence[bool]) -> Callable[[], None]:
-        """What makes all launches, one after the other."""
+        """A function that makes all launches, one after the other."""
         del side_stream
 
         def play() -> None:
@@ -275,5 +275,5 @@ class _Memory:
 
 @cache
 def _memory(workers: int, size: int, alignment: int) -> _Memory:
-    """What so many workers run blocks in: lent to one launch after the other, whatever its file."""
+    """Memory in which so many workers run blocks: lent to one launch after the other, whatever its file."""
     return _Memory(workers * size, alignment)

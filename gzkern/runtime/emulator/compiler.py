@@ -110,7 +110,7 @@ def compile_source(code: source.Source, mode: str) -> Path:
 
 
 def _version(path: str) -> str | None:
-    """Of a g++; None for another compiler behind that name."""
+    """Version of a g++; None for another compiler behind that name."""
     run = subprocess.run([path, "-dumpfullversion"], capture_output=True, text=True)
     return run.stdout.strip() if run.returncode == 0 and re.match(r"\d+\.", run.stdout) else None
 
@@ -122,7 +122,7 @@ def _headers() -> str:
 
 @functools.cache
 def _cpu() -> str:
-    """What ``-march=native`` depends on."""
+    """The processor's features, which ``-march=native`` depends on."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0].splitlines()
     except OSError:

@@ -151,7 +151,7 @@ class Library:
 
     @property
     def traced(self) -> TracedLaunch:
-        """What the last launch did, of a library that was compiled to trace."""
+        """The trace of the last launch, of a library that was compiled to trace."""
         return TracedLaunch.in_dll(self._library, "emulation_trace")
 
 

@@ -14,7 +14,7 @@ from ...errors import InputError
 from . import compiler
 
 EXIT_CODE = 66
-"""Of a process in which a sanitizer found something."""
+"""Exit code of a process in which a sanitizer found something."""
 
 _RUNTIMES = {"asan": ("libasan.so", "libubsan.so"), "tsan": ("libtsan.so",)}
 MODES = tuple(_RUNTIMES)
@@ -65,7 +65,7 @@ def _runtimes(gxx: str, mode: str) -> tuple[str, ...]:
 
 @cache
 def _fixed_addresses() -> tuple[str, ...]:
-    """What begins the command, where it is allowed: some runtimes do not start when addresses are very random."""
+    """The first words of the command, where they are allowed: some runtimes do not start when addresses are very random."""
     setarch = shutil.which("setarch")
     if setarch and subprocess.run([setarch, "-R", "true"], capture_output=True).returncode == 0:
         return setarch, "-R"

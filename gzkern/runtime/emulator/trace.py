@@ -1,4 +1,4 @@
-"""What the launches of mode "trace" asked of memory, line by line; ``include/trace.hpp`` says what is counted."""
+"""Memory traces of launches in mode "trace", line by line; ``include/trace.hpp`` says what is counted."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SHARED = 2**32 - 1
 
 @dataclass(frozen=True)
 class Access:
-    """What the warps asked for at one line.
+    """Accesses of the warps at one line.
 
     Attributes:
         where: the lines that lead there, ``file:line``, the kernel's own first.
@@ -83,7 +83,7 @@ class LaunchTrace:
     accesses: tuple[Access, ...]
 
     def array_bytes(self, argument: int) -> int:
-        """Of the array at a position among the arguments."""
+        """Bytes of the array at a position among the arguments."""
         shape, dtype = self.arguments[argument]
         return math.prod(shape) * np.dtype(dtype).itemsize
 
