@@ -65,7 +65,7 @@ def _runtimes(gxx: str, mode: str) -> tuple[str, ...]:
 
 @cache
 def _fixed_addresses() -> tuple[str, ...]:
-    """The first words of the command, where they are allowed: some runtimes do not start when addresses are very random."""
+    """The first words of the command, where allowed: some runtimes do not start when addresses are very random."""
     setarch = shutil.which("setarch")
     if setarch and subprocess.run([setarch, "-R", "true"], capture_output=True).returncode == 0:
         return setarch, "-R"
