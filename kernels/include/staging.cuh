@@ -1,5 +1,5 @@
-// A ring of `slots` tables, of which a step takes one: the steps are counted on the device, so that a recorded step can
-// be repeated as it is.
+// A staging buffer of `slots` tables, of which a step takes one: the steps are counted on the device, so that a captured
+// step can be replayed as it is.
 #pragma once
 
 __device__ __forceinline__ unsigned slot_of(const long long* step, unsigned slots) {
