@@ -9,13 +9,11 @@ from typing import Any
 
 from . import __version__
 from .config import Config
-from .core import compile_cache as cache
-from .core import environment
+from .core import compile_cache, environment
 from .cuda.conv2d.choice import PRECISIONS
 from .errors import GzkernError, InputError
 from .models.algorithms import chosen
-from .runtime import cuda_backend, nvrtc, source
-from .runtime import gpu as device
+from .runtime import cuda_backend, gpu, nvrtc, source
 from .runtime.backend import Limits
 from .runtime.emulator.backend import LIMITS
 from .training.memory import largest_batch, step_memory, with_batch
@@ -57,7 +55,7 @@ def describe_memory(config: Config, batch: int | None) -> dict[str, Any]:
     if batch < 1:
         raise InputError(f"--batch {batch}: expected at least 1 image")
     name, limits = _device_of_choices()
-    available = None if device.missing() else device.describe(0)["memory_bytes"]
+    available = None if gpu.missing() else gpu.describe(0)["memory_bytes"]
     memory = step_memory(with_batch(config, batch), limits)
     return {
         **{"device": name, "precision": config.train.precision, "batch": batch, "launches": memory.launches},
@@ -98,8 +96,8 @@ def _emulated() -> dict[str, Any]:
 
 
 def _cuda() -> dict[str, Any]:
-    reason = device.missing()
-    return {"missing": reason} if reason else {"gpus": device.describe_all()}
+    reason = gpu.missing()
+    return {"missing": reason} if reason else {"gpus": gpu.describe_all()}
 
 
 def _nvrtc() -> str | None:
@@ -134,13 +132,13 @@ def _convolutions() -> dict[str, Any]:
 
 def _device_of_choices() -> tuple[str, Limits]:
     """Name and limits of the first GPU, else of the emulated device."""
-    if device.missing():
+    if gpu.missing():
         return "the emulated device (like an H100)", LIMITS
     return "cuda:0", cuda_backend.backend(0).limits
 
 
 def _cache() -> str:
     try:
-        return str(cache.folder("."))
+        return str(compile_cache.folder("."))
     except GzkernError as error:
         return str(error)

@@ -4,7 +4,7 @@
 //   Philox 4x32-10 with counter (i div 4, layer, step low, step high) and key (seed low, seed high)
 //
 // An operation of its own for the inputs of the first dense layer: inside the product every block of outputs would draw
-// the mask of all inputs again. What a dense layer's activation gives is dropped where it is written, by dense_forward.cu.
+// the mask of all inputs again. What a dense layer's activation gives is dropped where it is written, by dense/forward.cu.
 //
 // Arrays     x, y any shape, contiguous, n elements; step (1,) int64.
 // Threads    one four consecutive elements, which share one drawing.

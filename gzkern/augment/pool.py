@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..config import AugmentConfig, DataConfig
-from ..core import arguments as check
+from ..core import arguments
 from ..core.ordered_workers import OrderedWorkers
 from ..data.encoded import EncodedImages
 from ..errors import GzkernError, InputError
@@ -96,7 +96,7 @@ class BatchPool:
     ) -> None:
         slots, B = staging_buffer["crops"].shape[:2]
         for name, (shape, _) in slot_arrays(B, data.target, labels.shape[1]).items():
-            check.shape("pool", name, staging_buffer[name], (slots, *shape))
+            arguments.shape("pool", name, staging_buffer[name], (slots, *shape))
             if not staging_buffer[name].flags.c_contiguous:
                 raise InputError(
                     f"pool: {name} has strides {staging_buffer[name].strides}, expected a C-contiguous array"

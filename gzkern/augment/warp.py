@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..core import arguments as check
+from ..core import arguments
 from ..errors import InputError
 
 # No position this far (in pixels) from its image is meant, and the compiled code's integers hold it.
@@ -37,7 +37,7 @@ def warp(
     Raises:
         InputError: from :func:`warp_batch`.
     """
-    check.shape("warp", "matrices", matrices, (len(images), 2, 2, 3))
+    arguments.shape("warp", "matrices", matrices, (len(images), 2, 2, 3))
     shifts = np.zeros((len(images), 3), np.float32) if shifts is None else shifts
     out = np.empty((len(images), 2, target, target, 3), np.float32)
     first = np.zeros(1, np.int64)
@@ -69,11 +69,11 @@ def warp_batch(
     from .jit import warp_images
 
     count = len(indices)
-    check.shape("warp", "images", images, (None, None, None, 3))
-    check.shape("warp", "matrices", matrices, (count, 2, 2, 3))
-    check.shape("warp", "shifts", shifts, (count, 3))
+    arguments.shape("warp", "images", images, (None, None, None, 3))
+    arguments.shape("warp", "matrices", matrices, (count, 2, 2, 3))
+    arguments.shape("warp", "shifts", shifts, (count, 3))
     target = out.shape[2] if out.ndim == 5 else None
-    check.shape("warp", "out", out, (count, 2, target, target, 3))
+    arguments.shape("warp", "out", out, (count, 2, target, target, 3))
     for name, array, dtype in (("images", images, np.uint8), ("shifts", shifts, np.float32), ("out", out, np.float32)):
         if array.dtype != dtype or not array.flags.c_contiguous:
             raise InputError(
@@ -88,7 +88,7 @@ def warp_batch(
 
 
 def load() -> None:
-    """Load the compiled code, or compile it where this machine never has, which is done at the first warp else."""
+    """Import the JIT code now instead of at the first call."""
     from . import jit  # noqa: F401
 
 

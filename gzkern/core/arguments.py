@@ -73,6 +73,14 @@ def contiguous(op: str, **arrays: Any) -> None:
             raise InputError(f"{op}: {name} has strides {array.strides}, expected a C-contiguous array; copy it first")
 
 
+def number(op: str, name: str, value: Any, dtype: Any) -> None:
+    """Refuse what is neither a number nor an array (1,) of a dtype."""
+    if isinstance(value, int | float | np.number):
+        return
+    if getattr(value, "shape", None) != (1,) or value.dtype != dtype:
+        raise InputError(f"{op}: {name} is {value!r}, expected a number, or an array (1,) of {np.dtype(dtype)}")
+
+
 def precision(op: str, asked: str, offered: Iterable[str]) -> None:
     """Refuse a precision that is not offered."""
     if asked not in offered:
@@ -156,12 +164,13 @@ def dense_backward(activation: str, gradient: Any, **arrays: Any) -> None:
     dense_activation(activation, 0)
     shape("dense", "gradient", gradient, (None, None))
     outputs = gradient.shape[0] * (2 if activation == "maxout" else 1)
-    shapes = {"x": (None, gradient.shape[1]), "weight": (None, outputs)}
-    if "x" in arrays and "weight" in arrays:
+    inputs = None
+    if "x" in arrays:
         shape("dense", "x", arrays["x"], (None, gradient.shape[1]))
-        shapes["weight"] = (arrays["x"].shape[0], outputs)
+        inputs = arrays["x"].shape[0]
     for name, array in arrays.items():
-        shape("dense", name, array, shapes.get(name, gradient.shape))
+        if name != "x":
+            shape("dense", name, array, (inputs, outputs) if name == "weight" else gradient.shape)
 
 
 def dense_activation(activation: str, outputs: int) -> None:
@@ -254,14 +263,16 @@ def viewpoints_extent(op: str, extent: int, target: int) -> None:
         raise InputError(f"{op}: extent is {extent}, expected 1 to {target}, the side of a crop")
 
 
-def nan_guard_check(first_bad: Any) -> None:
-    """Check first_bad (1,), which is written."""
+def nan_guard_check(step: Any, first_bad: Any) -> None:
+    """Check the step's number, and first_bad (1,), which is written."""
+    number("nan_guard", "step", step, np.int64)
     shape("nan_guard", "first_bad", first_bad, (1,))
     writable("nan_guard", first_bad=first_bad)
 
 
-def nesterov_update(weight: Any, velocity: Any, gradient: Any, first_bad: Any) -> None:
-    """Check arrays of one shape, of which weight and velocity are written, and first_bad (1,)."""
+def nesterov_update(weight: Any, velocity: Any, gradient: Any, rate: Any, first_bad: Any) -> None:
+    """Check arrays of one shape, of which weight and velocity are written, the rate, and first_bad (1,)."""
+    number("nesterov", "rate", rate, weight.dtype)
     shape("nesterov", "velocity", velocity, weight.shape)
     shape("nesterov", "gradient", gradient, weight.shape)
     shape("nesterov", "first_bad", first_bad, (1,))

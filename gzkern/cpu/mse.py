@@ -16,7 +16,7 @@ def forward(p: np.ndarray, targets: np.ndarray) -> np.ndarray:
 
 
 def backward(gradient: np.ndarray, p: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Dp (A, B) from the gradient of the scalar."""
+    """dp (A, B) from the gradient of the scalar."""
     arguments.host_arrays("mse", p=p, targets=targets, gradient=gradient)
     arguments.mse_backward(gradient, p, targets)
     return (p - targets) * (gradient * p.dtype.type(2 / max(p.size, 1)))

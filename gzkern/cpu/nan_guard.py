@@ -15,6 +15,6 @@ def check(values: np.ndarray, step: Any, first_bad: np.ndarray) -> None:
     ``step`` is a number or an int64 array (1,).
     """
     arguments.host_arrays("nan_guard", {"first_bad": np.int64}, values=values, first_bad=first_bad)
-    arguments.nan_guard_check(first_bad)
+    arguments.nan_guard_check(step, first_bad)
     if first_bad[0] < 0 and not np.isfinite(values).all():
         first_bad[:] = step

@@ -32,7 +32,7 @@ def update(
     arguments.host_arrays(
         "nesterov", {"first_bad": np.int64}, weight=weight, velocity=velocity, first_bad=first_bad, **dense
     )
-    arguments.nesterov_update(weight, velocity, gradient, first_bad)
+    arguments.nesterov_update(weight, velocity, gradient, rate, first_bad)
     arguments.contiguous("nesterov", weight=weight, velocity=velocity)
     if first_bad[0] >= 0:
         return

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core import arguments as check
+from ..core import arguments
 from ..errors import InputError
 from ..runtime.arrays import backend_of
 from ..runtime.backend import ALIGNMENT
@@ -27,7 +27,7 @@ def gather(batches: Any, step: Any, version: str | None = None) -> Any:
         InputError: an argument is not as said here.
     """
     backend = backend_of("gather_batch", {"step": np.int64}, batches=batches, step=step)
-    check.shape("gather_batch", "step", step, (1,))
+    arguments.shape("gather_batch", "step", step, (1,))
     if batches.ndim < 1 or batches.shape[0] < 1:
         raise InputError(f"gather_batch: batches has shape {batches.shape}, expected at least one slot")
     slots, *shape = batches.shape

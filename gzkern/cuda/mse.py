@@ -26,7 +26,7 @@ def forward(p: Any, targets: Any) -> Any:
 
 
 def backward(gradient: Any, p: Any, targets: Any) -> Any:
-    """Dp (A, B) from the gradient of the scalar, an array of shape ()."""
+    """dp (A, B) from the gradient of the scalar, an array of shape ()."""
     backend = backend_of("mse", gradient=gradient, p=p, targets=targets)
     arguments.mse_backward(gradient, p, targets)
     dp = backend.empty(p.shape)

@@ -19,5 +19,5 @@ def check(values: Any, step: Any, first_bad: Any) -> None:
     ``step`` is a number, or an int64 array (1,) of the device, read when the kernel runs.
     """
     backend = backend_of("nan_guard", {"first_bad": np.int64}, values=values, first_bad=first_bad)
-    arguments.nan_guard_check(first_bad)
+    arguments.nan_guard_check(step, first_bad)
     CHECK(backend, elementwise(values.size), values, np.uint32(values.size), number(backend, step, np.int64), first_bad)

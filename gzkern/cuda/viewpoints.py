@@ -30,6 +30,7 @@ BACKWARD = {
     "tiled": kernel("viewpoints", "backward_tiled"),
 }
 
+_PRECISIONS = ("fp32", "tf32", "fp32x3", "bf16")  # of what reads the patches
 _IMAGES, _PIXELS, _THREADS = 16, 32, 256  # of a block of the tiled versions
 
 
@@ -44,6 +45,7 @@ def forward(crops: Any, extent: int, *, precision: str = "fp32") -> Any:
     Returns:
         (3, S, S, 16·B) float32, or uint16.
     """
+    arguments.precision("viewpoints", precision, _PRECISIONS)
     return gather(crops, extent, dtype=np.uint16 if precision == "bf16" else np.float32)
 
 
@@ -87,9 +89,8 @@ def patches_shape(op: str, B: int, target: int, extent: int, dtype: Any) -> tupl
     """(3, S, S, 16·B), S = ``extent``: the patches of B images with crops of ``target``² pixels.
 
     Raises:
-        InputError: ``extent`` or ``dtype`` cannot be, or the patches are too many.
+        InputError: ``dtype`` cannot be, or the patches are too many.
     """
-    arguments.viewpoints_extent(op, extent, target)
     if np.dtype(dtype) not in (np.float32, np.uint16):
         raise InputError(f"{op}: dtype is {np.dtype(dtype)}, expected float32, or uint16 for the bits of bfloat16")
     shape = (3, extent, extent, VIEWS * B)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core import arguments as check
+from ..core import arguments
 from ..errors import InputError
 from ..runtime.arrays import backend_of, require_size
 from ..runtime.backend import Backend
@@ -76,6 +76,7 @@ def patches(
     """
     backend = _checked(images, indices, matrices, shifts, step, target)
     slots, B = indices.shape
+    arguments.viewpoints_extent("warp", extent, target)
     result = backend.empty(patches_shape("warp", B, target, extent, dtype), dtype)
     tables = (images, indices, matrices, shifts, step)
     sizes = extents(slots, B, *images.shape[1:3], target, extent)
@@ -87,14 +88,14 @@ def _checked(images: Any, indices: Any, matrices: Any, shifts: Any, step: Any, t
     dtypes = {"images": np.uint8, "indices": np.int64, "matrices": np.float64, "step": np.int64}
     arrays = {"images": images, "indices": indices, "matrices": matrices, "shifts": shifts, "step": step}
     backend = backend_of("warp", dtypes, large=("images",), **arrays)
-    check.shape("warp", "images", images, (None, None, None, 3))
+    arguments.shape("warp", "images", images, (None, None, None, 3))
     if not all(2 <= side <= LONGEST_SIDE for side in images.shape[1:3]):
         raise InputError(f"warp: images has shape {images.shape}, expected 2 to {LONGEST_SIDE} pixels a side")
-    check.shape("warp", "indices", indices, (None, None))
+    arguments.shape("warp", "indices", indices, (None, None))
     slots, B = indices.shape
-    check.shape("warp", "matrices", matrices, (slots, B, 2, 2, 3))
-    check.shape("warp", "shifts", shifts, (slots, B, 3))
-    check.shape("warp", "step", step, (1,))
+    arguments.shape("warp", "matrices", matrices, (slots, B, 2, 2, 3))
+    arguments.shape("warp", "shifts", shifts, (slots, B, 3))
+    arguments.shape("warp", "step", step, (1,))
     if slots < 1:
         raise InputError(f"warp: indices has shape {indices.shape}, expected at least one slot")
     if not (isinstance(target, int | np.integer) and target >= 1):

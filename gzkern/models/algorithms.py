@@ -47,6 +47,6 @@ def chosen(limits: Limits, batches: Sequence[int], precisions: Sequence[str]) ->
 
 
 def compiled(limits: Limits, batch: int, precision: str) -> list[Unit]:
-    """Files and tiles that the network needs compiled beside what takes every size."""
+    """Kernel specialisations that the network needs, besides the generic kernels."""
     kernels = (each.kernel for each in chosen(limits, (batch,), (precision,)))
     return list(dict.fromkeys((kernel.file, kernel.tile) for kernel in kernels if kernel is not None))

@@ -13,7 +13,7 @@ from ..augment.warp import require_tables
 from ..autograd.tape import Tape, Variable
 from ..core import arguments
 from ..device import KernelDevice, kernel_device
-from ..errors import OutOfMemory
+from ..errors import InputError, OutOfMemory
 from ..runtime.capture import CapturingBackend, Program
 from .network import Network, padded_batch
 
@@ -39,7 +39,8 @@ class Predictor:
 
     On a device that runs kernels, a pass is captured once for each padded number of images and replayed; the least
     recently used of a few programs makes room for a new one. On the CPU a pass is computed eagerly. Calls from several
-    threads take turns. Weights that the network was given since the last call are used.
+    threads take turns. Weights that the network was given since the last call are used; ``load_state`` must not run
+    beside a call.
     """
 
     def __init__(self, network: Network):
@@ -70,6 +71,7 @@ class Predictor:
         """
         self._require_warp(matrices)
         arguments.shape("network", "images", images, (len(matrices), None, None, 3))
+        require_tables(np.arange(len(matrices)), matrices, len(images))
         with self._lock:
             return self._answers({"images": images, "matrices": np.ascontiguousarray(matrices, np.float64)})
 
@@ -82,7 +84,7 @@ class Predictor:
             return self._answers({"rows": rows, "matrices": np.ascontiguousarray(matrices, np.float64)}, images)
 
     def capture(self, shapes: Shapes, images: Any = None) -> tuple[CapturingBackend, dict[str, Any], Any]:
-        """Capture a pass over inputs of these shapes and dtypes; nothing runs.
+        """Capture a pass over inputs of these shapes and dtypes; nothing runs. One thread at a time may call it.
 
         Args:
             shapes: of the inputs: crops; or images and matrices; or rows and matrices.
@@ -104,7 +106,10 @@ class Predictor:
         return launches, inputs, network.answers(tape, patches, variables).value
 
     def prepare(self, batch: int, arrays: dict[str, np.ndarray], images: Any = None) -> CapturedPass:
-        """The pass for so many images, whose shapes and dtypes are those of ``arrays``; captured if need be."""
+        """The pass for so many images, whose shapes and dtypes are those of ``arrays``; captured if need be.
+
+        One thread at a time may call it.
+        """
         self._refresh()
         kind = tuple((name, array.shape[1:], array.dtype.str) for name, array in arrays.items())
         batch = padded_batch(batch, self.network.precision)
@@ -153,6 +158,7 @@ class Predictor:
             return Variable(patches)
 
     def _require_warp(self, matrices: np.ndarray) -> None:
-        kernel_device(self.network.device)
+        if not isinstance(self.network.device, KernelDevice):
+            raise InputError("network: device 'cpu' warps no images; give crops to predict")
         arguments.shape("network", "matrices", matrices, (None, 2, 2, 3))
         self.network.require_parameters()

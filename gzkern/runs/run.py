@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,9 @@ class Run:
     def __init__(self, path: str | Path, device: str | Device | None = None, precision: str | None = None):
         self.path = Path(path)
         self._device, self._precision = device, precision
+        self._lock = RLock()  # several threads may ask for the network at once
+        self._network: Network | None = None
+        self._predictor: Predictor | None = None
         self.config_file = self.path / "config.toml"
         self.environment_file = self.path / "environment.json"
         self.metrics_file = self.path / "metrics.jsonl"
@@ -66,28 +70,25 @@ class Run:
                     break
         return lines
 
-    @cached_property
+    @property
     def network(self) -> Network:
         """The trained network: final weights, or those of the last checkpoint of a run that goes on.
 
         Raises:
             InputError: the run has neither.
         """
-        checkpoints = checkpoint.list_checkpoints(self.checkpoint_folder)
-        if self.weights_file.is_file():
-            weights = checkpoint.load_weights(self.weights_file)
-        elif checkpoints:
-            _, weights, _ = checkpoint.load(checkpoints[-1])
-        else:
-            raise InputError(f"{self.path}: neither weights.safetensors nor a checkpoint; has it been trained?")
-        network = empty_network(self.config, self._device, self._precision or _precision(self.config, self._device))
-        network.load_state(weights)
-        return network
+        with self._lock:
+            if self._network is None:
+                self._network = self._load_network()
+            return self._network
 
-    @cached_property
+    @property
     def predictor(self) -> Predictor:
         """The answers of the trained network, safe from several threads."""
-        return Predictor(self.network)
+        with self._lock:
+            if self._predictor is None:
+                self._predictor = Predictor(self.network)
+            return self._predictor
 
     def predict(self, images: np.ndarray | Iterable[np.ndarray], *, batch: int = BATCH) -> np.ndarray:
         """Answer probabilities (n, A) float32 of whole images.
@@ -100,6 +101,18 @@ class Run:
             InputError: an image is smaller than the crop, or not (H, W, 3) uint8.
         """
         return predict_images(self.predictor, self.config.data, images, batch=batch)
+
+    def _load_network(self) -> Network:
+        checkpoints = checkpoint.list_checkpoints(self.checkpoint_folder)
+        if self.weights_file.is_file():
+            weights = checkpoint.load_weights(self.weights_file)
+        elif checkpoints:
+            _, weights, _ = checkpoint.load(checkpoints[-1])
+        else:
+            raise InputError(f"{self.path}: neither weights.safetensors nor a checkpoint; has it been trained?")
+        network = empty_network(self.config, self._device, self._precision or _precision(self.config, self._device))
+        network.load_state(weights)
+        return network
 
 
 def _precision(config: Config, device: str | Device | None) -> str:

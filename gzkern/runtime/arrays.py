@@ -36,9 +36,7 @@ def backend_of(op: str, dtype: Any = np.float32, *, large: Collection[str] = (),
             raise InputError(f"{op}: {name} is {type(array).__name__}, expected a NumPy or a CuPy array")
         expected = np.dtype(dtypes.get(name, np.float32))
         if array.dtype != expected:
-            raise InputError(
-                f"{op}: {name} has dtype {array.dtype}, expected {expected}; the kernels compute in float32"
-            )
+            raise InputError(f"{op}: {name} has dtype {array.dtype}, expected {expected}")
         if array.size > MOST_ELEMENTS and name not in large:
             raise InputError(f"{op}: {name} has {array.size} elements, expected fewer than 2^31; take a smaller batch")
         if not array.flags.c_contiguous:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
+
+from ..core.processes import free_memory
 
 
 class CpuBackend:
     """NumPy arrays; operations are done when their call returns."""
 
     name = "cpu"
-    synchronous = True
-    precisions = ("fp32",)
 
     def empty(self, shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:
         """Allocate an array of undefined values."""
@@ -46,4 +45,4 @@ class CpuBackend:
 
     def free_bytes(self) -> int:
         """Bytes of memory that nobody uses."""
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        return free_memory()

@@ -13,11 +13,7 @@ from typing import Any
 from ..errors import InputError
 from . import nvrtc
 
-_OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation, CUDA_ERROR_OUT_OF_MEMORY
 _NO_DEVICE = 100  # cudaErrorNoDevice
-_PIECE = 2**26  # bytes of an array that are copied to a GPU at once
-_WITHOUT_OPT_IN = 48 * 1024  # bytes of shared memory, static and dynamic, that a block may have by default
-_MOST_SHARED = 100  # CU_SHAREDMEM_CARVEOUT_MAX_SHARED, per cent
 
 
 def missing() -> str | None:

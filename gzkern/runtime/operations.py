@@ -45,7 +45,7 @@ class Conv2dBackward(Protocol):
 
 
 class DenseForward(Protocol):
-    """See ``cuda.dense.operation.forward``."""
+    """See ``cuda.dense.forward.forward``."""
 
     def __call__(
         self,
@@ -61,7 +61,7 @@ class DenseForward(Protocol):
 
 
 class DenseBackward(Protocol):
-    """See ``cuda.dense.operation.backward``."""
+    """See ``cuda.dense.backward.backward``."""
 
     def __call__(
         self,

@@ -6,7 +6,7 @@
 // dz is the gradient before ReLU and pool, see gradient.cuh: the forward product with turned filters over dz
 // with zeros around it.
 //
-// Arrays     as in conv2d_backward_data.cu, N and K multiples of 4. A code has no bit of a position beyond the border.
+// Arrays     as in conv2d/backward_data.cu, N and K multiples of 4. A code has no bit of a position beyond the border.
 // Tile       TILE gives the filters' extents R × S; the epilogue; and what a block has: warps along images, channels,
 //            windows of 2×2 positions of dx and parts of the filters. A warp has 16·M images × 8·J channels × a window.
 // Threads    along the grid images innermost, then windows, then channels. A product of mma.sync is of 16 images × 8

@@ -184,10 +184,10 @@ struct Gradient {
         found[i] = first + i < T::PIECES ? cell(cells, first + i, thread) : Cell{NOWHERE, 0};
         if (found[i].from == NOWHERE) continue;
         const float* piece = raw + (thread + (first + i) * T::THREADS) * 4;
-        const float* piece_kept = raw + RAW + (thread + (first + i) * T::THREADS) * (SAVED_BYTES / 4);
+        const float* piece_saved = raw + RAW + (thread + (first + i) * T::THREADS) * (SAVED_BYTES / 4);
         pieces[i].dy = load4(piece);
-        if constexpr (T::EPILOGUE == RELU) pieces[i].y = load4(piece_kept);
-        if constexpr (T::EPILOGUE == POOL) pieces[i].code = __float_as_uint(*piece_kept);
+        if constexpr (T::EPILOGUE == RELU) pieces[i].y = load4(piece_saved);
+        if constexpr (T::EPILOGUE == POOL) pieces[i].code = __float_as_uint(*piece_saved);
       }
 #pragma unroll
       for (unsigned i = 0; i < AT_ONCE; ++i)

@@ -1,4 +1,4 @@
-// conv2d_backward_data_wgmma: the gradient of x, as conv2d_backward_data.cu, by the tensor cores' warpgroup products
+// conv2d_backward_data_wgmma: the gradient of x, as conv2d/backward_data.cu, by the tensor cores' warpgroup products
 // (sm_90a).
 //
 //   dx[c, h, w, n] = Σ_{k,r,s} weight[c, r, s, k] · dz[k, h − r, w − s, n], dz as in gradient.cuh;
@@ -12,7 +12,7 @@
 // Threads    pack: one a packed number.
 //            others: a block has WINDOW_ROWS × WINDOW_COLUMNS windows of 2×2 positions of dx × IMAGE_GROUPS · 16 images ×
 //            OUTPUTS channels.
-// NaN, ties  as in conv2d_backward_data.cu; by fp32x3 an infinity may give NaN, as it is taken apart.
+// NaN, ties  as in conv2d/backward_data.cu; by fp32x3 an infinity may give NaN, as it is taken apart.
 // Versions   tf32     gradient and saved are copied as they are, by POOL a quarter of dz, and dz is rebuilt in registers
 //                     at the tensor cores' door: each of its positions once for up to four sums
 //            fp32x3   three products in place of one: of what was rounded, and twice of one with the other's rest; OUTPUTS is

@@ -1,4 +1,4 @@
-// conv2d_backward_weights_wgmma: the gradient of the weights, as conv2d_backward_weights.cu, by the tensor cores'
+// conv2d_backward_weights_wgmma: the gradient of the weights, as conv2d/backward_weights.cu, by the tensor cores'
 // warpgroup products (sm_90a).
 //
 //   dweight[c, r, s, k] = Σ_{p,q,n} x[c, p + r, q + s, n] · dz[k, p, q, n], dz as in gradient.cuh;
@@ -12,7 +12,7 @@
 // Threads    A warpgroup has 64 filters × CHANNELS channels × all taps, of all rows of dz or, where SPLITS is 2, of every
 //            other. A block has FILTER_GROUPS · 64 filters × CHANNEL_GROUPS · CHANNELS channels. Grid: x channels, y filters,
 //            z parts.
-// NaN, ties  as in conv2d_backward_weights.cu.
+// NaN, ties  as in conv2d/backward_weights.cu.
 // Versions   one: dz is rebuilt in registers, images × filters, and multiplied by the inputs under each tap, which the
 //            tensor cores read from shared memory: once copied and rounded, they serve all taps and filters. Sums of more
 //            than 4,096 terms go to memory, each added to the one before.

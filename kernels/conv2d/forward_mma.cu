@@ -1,9 +1,9 @@
 // conv2d_forward_mma: conv2d_forward's convolution, untied bias, ReLU and 2×2 max-pool on tensor cores.
 //
 //   z[k, p, q, n] = Σ_{c,r,s} weight[c, r, s, k] · x[c, p + r, q + s, n] + bias[k, p, q], at most 4,096 terms
-//   y and code of the forms PLAIN, RELU and POOL: see conv2d_forward.cu
+//   y and code of the forms PLAIN, RELU and POOL: see conv2d/forward.cu
 //
-// Arrays     as in conv2d_forward.cu, N and K multiples of 4. bf16: x, weight and y are bfloat16, N and K multiples of
+// Arrays     as in conv2d/forward.cu, N and K multiples of 4. bf16: x, weight and y are bfloat16, N and K multiples of
 //            8, and no code is written: it is for prediction alone.
 // Tile       TILE gives the filters' extents R × S; FLAT; and what a block has: warps along images, filters, windows of
 //            2×2 positions and parts of the channels. A warp has 16·M images × 8·J filters × the positions of a window.
@@ -13,7 +13,7 @@
 //            of the banks, so that what a warp loads at once lies in different ones. Stages of 8 (16) channels a part are
 //            copied while those before are multiplied, a few rows of the filters at a time. By FLAT channels, too few to
 //            fill a product, terms are the taps (c, r, s) in a row, all is there at once, and tap i begins at 8·i.
-// NaN, ties  as in conv2d_forward.cu; by fp32x3 an infinity may give NaN, as it is taken apart.
+// NaN, ties  as in conv2d/forward.cu; by fp32x3 an infinity may give NaN, as it is taken apart.
 // Versions   tf32         operands rounded to tf32 where they are loaded, float32 sums
 //            fp32x3       three products, of the rounded operands and of what rounding left: float32's error
 //            bf16         bfloat16 arrays, transposed by ldmatrix as they are loaded

@@ -14,7 +14,7 @@
 //            windows, and all of them SPLITS times: splits share out the channels of a stage, and their sums are added
 //            in shared memory in their order. Grid: x filters innermost, then windows along Q; y windows along P; z images.
 // NaN, ties  NaN passes through ReLU and pool, with code 0. Positions that tie are all in the code.
-// Versions   one, the last of the ladder that begins in conv2d_forward.cu: every size of its loops is a constant, so that
+// Versions   one, the last of the ladder that begins in conv2d/forward.cu: every size of its loops is a constant, so that
 //            all addresses in them are too, and a thread has as many sums as its registers hold
 
 #include "../include/async_copy.cuh"

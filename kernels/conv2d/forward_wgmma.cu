@@ -1,13 +1,13 @@
-// conv2d_forward_wgmma: the forward pass of conv2d_forward.cu by the tensor cores' warpgroup products (sm_90a).
+// conv2d_forward_wgmma: the forward pass of conv2d/forward.cu by the tensor cores' warpgroup products (sm_90a).
 //
-//   y, code    as in conv2d_forward.cu; by `tf32` of x and weight rounded to tf32, by `fp32x3` within float32's error
+//   y, code    as in conv2d/forward.cu; by `tf32` of x and weight rounded to tf32, by `fp32x3` within float32's error
 //
 // Arrays     x (C, H, W, N), bias (K, P, Q), y, code: as there. C is a multiple of 8, N of 4, K of OUTPUTS;
 //            a sum has at most 4,096 terms.
 //            packed: weight (C, R, S, K) as `pack` leaves it, see wgmma.cuh; depth C, outputs K.
 // Threads    pack: one a packed number.
 //            others: a block has WINDOW_ROWS × WINDOW_COLUMNS windows × IMAGE_GROUPS · 16 images × OUTPUTS filters.
-// NaN, ties  as in conv2d_forward.cu; by fp32x3 an infinity may give NaN, as it is taken apart.
+// NaN, ties  as in conv2d/forward.cu; by fp32x3 an infinity may give NaN, as it is taken apart.
 // Versions   tf32     activations are multiplied from registers, each loaded once for up to four sums; the tensor cores
 //                     read the weights from shared memory themselves. Stages of 8 channels are copied meanwhile.
 //            fp32x3   three products in place of one: of what was rounded, and twice of one with the other's rest; OUTPUTS is

@@ -2,7 +2,7 @@
 //
 //   dx[i, b] = Σ_o weight[i, o] · dz[o, b],   dz = the gradient before the activation, rebuilt while it is loaded
 //
-// The sum over o is cut into parts of `part` terms, as in dense_forward.cu: a product kernel writes the sums of the
+// The sum over o is cut into parts of `part` terms, as in dense/forward.cu: a product kernel writes the sums of the
 // parts, dense_backward_data_sum adds them in order.
 //
 // Arrays     weight (I, O); gradient, saved: see GradientOfZ in include/activation.cuh; partial (parts, B, I);

@@ -5,7 +5,7 @@
 //   data: dx[i, b] = Σ_o w[i, o] · dz[o, b] too, w before it moves; B at most 16
 //
 // Weights and velocities are read once and written once: at 16 images they are what the backward pass waits for. The
-// sums over o are cut into parts of `part` terms, as in dense_backward_data.cu, whose dense_backward_data_sum adds them.
+// sums over o are cut into parts of `part` terms, as in dense/backward_data.cu, whose dense_backward_data_sum adds them.
 //
 // Arrays     x (I, B); gradient, saved: see GradientOfZ in include/activation.cuh; weight w, velocity v (I, O); rate
 //            (1,); first_bad (1,) int64; data: partial (parts, B, I).

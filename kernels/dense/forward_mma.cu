@@ -2,7 +2,7 @@
 //
 //   z[o, b] = Σ_i weight[i, o] · x[i, b] + bias[o]
 //
-// As in dense_forward.cu the sum is cut into parts of `part` terms, at most 4,096: a product kernel writes their sums, an
+// As in dense/forward.cu the sum is cut into parts of `part` terms, at most 4,096: a product kernel writes their sums, an
 // activation kernel adds them in order. Of tf32 and fp32x3 that file has the activation kernels; of bf16 they are here,
 // and write y as bfloat16, without a code, as bf16 is for prediction alone.
 //

@@ -100,7 +100,11 @@ ROWS = [
         {"crops": floats(2, 2, 7, 7, 3)},
         {"extent": 5},
         wrong={"crops": [(2, 2, 7, 6, 3), (2, 2, 7, 7), (2, 1, 7, 7, 3), (2, 2, 7, 7, 4)]},
-        refused=[({"extent": 0}, "extent is 0"), ({"extent": 8}, "extent is 8, expected 1 to 7")],
+        refused=[
+            ({"extent": 0}, "extent is 0"),
+            ({"extent": 8}, "extent is 8, expected 1 to 7"),
+            ({"precision": "fp16"}, "precision is 'fp16'"),
+        ],
         large={"crops": (2**21, 2, 7, 7, 3)},
         batch={"crops": 0},
     ),
@@ -156,6 +160,7 @@ ROWS = [
         {"values": floats(8), "first_bad": np.full(1, -1, np.int64)},
         {"step": 3},
         wrong={"first_bad": [(2,), ()]},
+        refused=[({"step": "3"}, "step is '3', expected a number"), ({"step": np.zeros(2, np.int64)}, "step is ")],
         batch={"first_bad": None},
     ),
     Row(
@@ -163,6 +168,7 @@ ROWS = [
         UPDATE,
         {"rate": 0.1, "momentum": 0.9},
         wrong={"velocity": [(30,)], "gradient": [(6, 5)], "first_bad": [(2,), ()]},
+        refused=[({"rate": None}, "rate is None, expected a number"), ({"rate": floats(2)}, "rate is ")],
         batch=dict.fromkeys(UPDATE),
     ),
     Row(

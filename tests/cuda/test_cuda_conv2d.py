@@ -296,3 +296,14 @@ def test_a_tile_of_another_layer_is_refused(pass_name, version):
 @pytest.mark.parametrize("pass_name", ALGORITHMS)
 def test_empty_sizes_have_a_version_too(pass_name, precision, sizes):
     assert choose(pass_name, Conv2dSizes(*sizes), "relu", H100, precision)
+
+
+@pytest.mark.parametrize(
+    ("version", "precision"), [(None, "fp32"), ("tiled", "fp32"), ("mma", "fp32"), ("mma", "tf31")]
+)
+def test_a_tile_without_its_algorithm_is_refused(version, precision):
+    sizes = Conv2dSizes(8, 6, 6, 16, 3, 3, 16)
+    x, weight, bias = normal(*sizes.x), normal(*sizes.weight), normal(16, 4, 4)
+    tile = ALGORITHMS["forward"]["specialised"].choose_tile(sizes, "relu", H100, "fp32")
+    with pytest.raises(InputError, match=f"conv2d: version is {version!r}, expected .*a tile is one of an algorithm"):
+        conv2d.convolve(x, weight, bias, "relu", version, precision, tile)

@@ -96,7 +96,7 @@ def test_answers_are_the_callers_to_keep_and_programs_are_few():
 def test_the_cpu_warps_no_images_and_devices_check_what_they_are_given():
     matrices = np.zeros((2, 2, 2, 3))
     images = np.zeros((2, 230, 230, 3), np.uint8)
-    with pytest.raises(InputError, match="device 'cpu' runs no kernels: it warps no images"):
+    with pytest.raises(InputError, match="network: device 'cpu' warps no images; give crops to predict"):
         Predictor(build_network(small_config(), "cpu")).predict_images(images, matrices)
     predictor = Predictor(empty_network(small_config(), KernelDevice("emulated", ShapeOnlyBackend(LIMITS))))
     with pytest.raises(InputError, match="no parameters yet"):

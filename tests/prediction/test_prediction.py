@@ -3,6 +3,7 @@
 import csv
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -185,3 +186,10 @@ def test_a_run_that_goes_on_predicts_from_its_last_checkpoint(demo_run, tmp_path
     (tmp_path / "run" / "weights.safetensors").unlink()
     image = np.full((1, 424, 424, 3), 9, np.uint8)
     np.testing.assert_array_equal(load(tmp_path / "run").predict(image), demo_run.predict(image))
+
+
+def test_a_run_loads_its_network_once_for_several_threads(demo_run):
+    run = load(demo_run.path)
+    with ThreadPoolExecutor(4) as pool:
+        networks = list(pool.map(lambda _: run.predictor.network, range(8)))
+    assert len({id(network) for network in networks}) == 1

@@ -89,7 +89,8 @@ def tiles(sizes: Conv2dSizes, epilogue: str, limits: Limits, precision: str) -> 
 
 
 def _takes(tile: Tile, sizes: Conv2dSizes, epilogue: str, limits: Limits, precision: str) -> bool:
-    return _takes_sizes(sizes) and (tile.R, tile.S, tile.epilogue) == (sizes.R, sizes.S, EPILOGUES[epilogue])
+    fits = tile.shared_bytes <= limits.shared_bytes
+    return fits and _takes_sizes(sizes) and (tile.R, tile.S, tile.epilogue) == (sizes.R, sizes.S, EPILOGUES[epilogue])
 
 
 def _takes_sizes(sizes: Conv2dSizes) -> bool:

@@ -212,7 +212,7 @@ def _block_cycles(tile: Tile, sizes: Conv2dSizes, h0: int) -> float:
 
 
 def _item_bytes(epilogue: int) -> int:
-    """Bytes of the gradient and what is kept beside it."""
+    """Bytes of the gradient and what is saved beside it."""
     return {0: 4, 1: 8, 2: 5}[epilogue]
 
 

@@ -26,7 +26,7 @@ _LEVEL2 = 24  # bytes a cycle and multiprocessor
 
 @dataclass(frozen=True)
 class Tile:
-    """Template arguments: filter, columns of x, form; of a block 64s of filters, channels, splits of rows, stages."""
+    """Template arguments: filter, columns of x, epilogue; of a block 64s of filters, channels, splits, stages."""
 
     R: int
     S: int
@@ -55,7 +55,7 @@ class Tile:
 
     @property
     def stage_bytes(self) -> int:
-        """Shared memory of a stage: inputs, gradient and what is kept."""
+        """Shared memory of a stage: inputs, gradient and what is saved."""
         Q = self.columns - self.S + 1
         line = pool_extent(Q) if self.epilogue == _POOL else Q
         row = (1 if self.epilogue == _POOL else 2) * line * _IMAGES

@@ -109,14 +109,20 @@ def choose(
 
 
 def choose_by_tile(
-    pass_name: str, sizes: Conv2dSizes, epilogue: str, limits: Limits, precision: str, version: str, tile: Any
+    pass_name: str, sizes: Conv2dSizes, epilogue: str, limits: Limits, precision: str, version: str | None, tile: Any
 ) -> Choice:
     """An algorithm with a tile that is given.
 
     Raises:
-        InputError: the tile does not compute this layer.
+        InputError: the version is no algorithm of this precision, or the tile does not compute this layer.
     """
-    algorithm = ALGORITHMS[pass_name][version]
+    offered = {name: each for name, each in ALGORITHMS[pass_name].items() if precision in each.kernels}
+    if version not in offered:
+        raise InputError(
+            f"conv2d: version is {version!r}, expected {' or '.join(offered) or 'none'}: a tile is one of an algorithm "
+            f"in {precision}"
+        )
+    algorithm = offered[version]
     if not algorithm.takes(tile, sizes, epilogue, limits, precision):
         raise no_tile(algorithm, sizes)
     return Choice(version, precision, tile)

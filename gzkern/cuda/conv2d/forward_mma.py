@@ -121,7 +121,7 @@ def tiles(sizes: Conv2dSizes, epilogue: str, limits: Limits, precision: str) -> 
 
 
 def _takes(tile: Tile, sizes: Conv2dSizes, epilogue: str, limits: Limits, precision: str) -> bool:
-    return _takes_sizes(sizes, precision) and tile.fits(sizes)
+    return _takes_sizes(sizes, precision) and tile.fits(sizes) and tile.shared(precision) <= limits.shared_bytes
 
 
 def _takes_sizes(sizes: Conv2dSizes, precision: str) -> bool:

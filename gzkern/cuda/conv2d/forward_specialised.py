@@ -17,7 +17,7 @@ from .algorithm import Algorithm, Problem
 from .epilogue import EPILOGUES
 
 WINDOWS = {"plain": ((8, 1, 3), (4, 2, 2)), "relu": ((8, 1, 3), (4, 2, 2)), "pool": ((8, 2, 2), (4, 2, 2))}
-"""By form, what a thread may compute for 4 images: filters, rows and columns of positions."""
+"""By epilogue, what a thread may compute for 4 images: filters, rows and columns of positions."""
 
 _WARPS = {64: 16, 96: 12, 128: 8}  # by sums a thread: warps of a multiprocessor whose registers hold them
 _MOST_COLUMNS = 16  # of a filter: a row of it is unrolled

@@ -67,7 +67,7 @@ def backward(
     arrays = {"x": x, "weight": weight, "gradient": gradient, **arguments.saved(epilogue, y, code)}
     backend = backend_of("conv2d", {"code": np.uint8}, **arrays)
     sizes = arguments.conv2d_sizes(x, weight)
-    arguments.conv2d_backward(sizes, epilogue, **arrays)
+    arguments.conv2d_backward(sizes, epilogue, **{name: arrays[name] for name in arrays if name not in ("x", "weight")})
     saved = arrays.get("code", arrays.get("y", gradient))  # a kernel takes a pointer that it does not read
     how = sizes, epilogue, backend.limits, precision
     of_weights, of_data = choose("backward_weights", *how), choose("backward_data", *how) if data else None
@@ -164,7 +164,6 @@ def _choice(
 ) -> Choice:
     if tile is None:
         return choose(pass_name, sizes, epilogue, backend.limits, precision, version)
-    assert version is not None, "a tile is one of a version"
     return choose_by_tile(pass_name, sizes, epilogue, backend.limits, precision, version, tile)
 
 

@@ -29,7 +29,7 @@ _LEAST_FILLED = 0.8
 
 @dataclass(frozen=True)
 class Tile:
-    """Template arguments: filter, form, outputs of a warp, windows and 16s of images of a block, stages."""
+    """Template arguments: filter, epilogue, outputs of a warp, windows and 16s of images of a block, stages."""
 
     R: int
     S: int
@@ -51,7 +51,7 @@ class Layer:
     """The product of a pass of a layer.
 
     Attributes:
-        R, S, form: of the tile that it needs.
+        R, S, epilogue: of the tile that it needs.
         depth: channels that are added up.
         outputs: channels of the result.
         rows, columns: windows of the result.

@@ -123,7 +123,7 @@ def backward_data(
     version: str | None = None,
     precision: str = "fp32",
 ) -> Any:
-    """Dx (I, B), by the versions of :func:`product`."""
+    """dx (I, B), by the versions of ``dense.forward.product``."""
     arguments.precision("dense", precision, PRECISIONS)
     backend = _checked(gradient, activation, arguments.saved(activation, saved, saved), weight=weight)
     return _data(backend, weight, _layer(gradient, saved, activation, scale), version, precision)
@@ -138,7 +138,7 @@ def backward_weights(
     version: str | None = None,
     precision: str = "fp32",
 ) -> Any:
-    """Dweight (I, O), by the versions of :func:`product`."""
+    """dweight (I, O), by the versions of ``dense.forward.product``."""
     arguments.precision("dense", precision, PRECISIONS)
     backend = _checked(gradient, activation, arguments.saved(activation, saved, saved), x=x)
     return _weights(backend, x, _layer(gradient, saved, activation, scale), version, precision)
@@ -147,7 +147,7 @@ def backward_weights(
 def backward_bias(
     gradient: Any, saved: Any = None, activation: str = "linear", scale: float = 1.0, version: str | None = None
 ) -> Any:
-    """Dbias (O,), by "naive" or "warp"."""
+    """dbias (O,), by "naive" or "warp"."""
     backend = _checked(gradient, activation, arguments.saved(activation, saved, saved))
     return _bias(backend, _layer(gradient, saved, activation, scale), version)
 
@@ -163,11 +163,12 @@ def backward_update(
     version: str | None = None,
     precision: str = "fp32",
 ) -> None:
-    """Weight and velocity moved by :func:`backward_weights`, by the versions of :func:`product`.
+    """Weight and velocity moved by :func:`backward_weights`, by the versions of ``dense.forward.product``.
 
     Without a version more images than MOST_FUSED on tensor cores, or MOST_FUSED_IN_FP32, have their gradient stored;
     :mod:`gzkern.cuda.nesterov` then moves. By a version it is so with more than one sum takes.
     """
+    arguments.precision("dense", precision, PRECISIONS)
     backend = _checked(gradient, activation, arguments.saved(activation, saved, saved), x=x, weight=weight)
     _check_update(weight, update)
     _update(backend, x, weight, _layer(gradient, saved, activation, scale), update, version, precision)
@@ -209,6 +210,7 @@ def _check_update(weight: Any, update: FusedUpdate) -> None:
     """Check what an update moves."""
     arrays = {"weight": weight, "velocity": update.velocity, "first_bad": update.first_bad}
     backend_of("dense", {"first_bad": np.int64}, **arrays)
+    arguments.number("dense", "rate", update.rate, np.float32)
     arguments.shape("dense", "velocity", update.velocity, weight.shape)
     arguments.shape("dense", "first_bad", update.first_bad, (1,))
     arguments.writable("dense", weight=weight, velocity=update.velocity)
@@ -266,7 +268,7 @@ def _update(
     if (most if version is None else LONGEST_CHAIN) < B:
         dweight = _weights(backend, x, layer, None, precision)
         how = update.rate, update.momentum, update.first_bad
-        nesterov.update(weight, update.velocity, dweight, *how)
+        nesterov.launch(backend, weight, update.velocity, dweight, *how)
         return
     version = by_fours("dense", version, "outputs", outputs, "tiled")
     kernel = choose("dense", BACKWARD_UPDATE, version)

@@ -84,7 +84,7 @@ def product(x: Any, weight: Any, version: str | None = None, precision: str = "f
     """Partial sums of weightᵀ·x as (parts, B, O).
 
     By a ``version`` in fp32, "naive", "tiled", or "vectorised" where 4 divides O; without one by the fastest, in a
-    precision of PRECISIONS or "bf16".
+    precision of PRECISIONS; float32 arrays are computed in fp32 where "bf16" is asked for.
     """
     backend = backend_of("dense", x=x, weight=weight)
     arguments.shape("dense", "x", x, (None, None))
@@ -112,12 +112,14 @@ def activate(partial: Any, bias: Any, activation: str = "linear", drop: DropoutM
     arguments.shape("dense", "bias", bias, (None,))
     arguments.shape("dense", "partial", partial, (None, None, bias.shape[0]))
     arguments.dense_activation(activation, bias.shape[0])
+    if drop is not None and activation not in ACTIVATE_AND_DROP:
+        raise InputError(f"dense: drop is given, expected None: what a {activation} layer drops leaves no trace in y")
     return _activate(backend, partial, bias, activation, drop)
 
 
 def _activate(backend: Backend, partial: Any, bias: Any, activation: str, drop: DropoutMask | None) -> tuple[Any, Any]:
     parts, B, outputs = partial.shape
-    kernels, words = (ACTIVATE, ()) if drop is None else (ACTIVATE_AND_DROP, _dropout(backend, drop, activation))
+    kernels, words = (ACTIVATE, ()) if drop is None else (ACTIVATE_AND_DROP, _dropout(backend, drop))
     maxout = activation == "maxout"
     y = backend.empty((outputs // 2 if maxout else outputs, B))
     code = backend.empty(y.shape, np.uint8) if maxout else None
@@ -127,8 +129,6 @@ def _activate(backend: Backend, partial: Any, bias: Any, activation: str, drop: 
     return y, code
 
 
-def _dropout(backend: Backend, drop: DropoutMask, activation: str) -> tuple[Any, ...]:
+def _dropout(backend: Backend, drop: DropoutMask) -> tuple[Any, ...]:
     """Arguments of the activation kernels for a mask."""
-    if activation not in ACTIVATE_AND_DROP:
-        raise InputError(f"dense: drop is given, expected None: what a {activation} layer drops leaves no trace in y")
     return *drop.key, np.uint32(drop.layer), number(backend, drop.step, np.int64), drop.threshold, drop.scale

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import math
 import mmap
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ...core.processes import cores
+from ...core.processes import cores, free_memory
 from ...errors import GzkernError
 from .. import source
 from ..backend import ALIGNMENT, Limits, Unit
@@ -80,7 +79,7 @@ class Emulator:
 
     def free_bytes(self) -> int:
         """Memory that nobody uses."""
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        return free_memory()
 
     def external(self, array: Any, name: str) -> Any:
         """The array itself: nothing is captured."""
@@ -255,7 +254,7 @@ class EmulatedStagingBuffer:
             array[to : to + self._slots] = self.host[name][start : start + self._slots]
 
     def wait_sent(self, block: int) -> None:
-        """It has left."""
+        """Nothing to wait for: it has left."""
 
     def enter(self, block: int) -> None:
         """Launches read what is there."""

@@ -11,7 +11,7 @@ from gzkern.cuda.conv2d import backward_data_mma as mma
 from gzkern.cuda.conv2d import operation as conv2d
 from gzkern.cuda.conv2d.epilogue import EPILOGUES
 
-# C, H, W, N, R, S, K; form; of a tile M, J, warps_n, warps_c, window_rows, window_columns, parts.
+# C, H, W, N, R, S, K; epilogue; of a tile M, J, warps_n, warps_c, window_rows, window_columns, parts.
 QUICK = [
     ((20, 6, 5, 8, 3, 3, 12), "pool", (2, 2, 1, 2, 1, 2, 2)),
     ((9, 5, 6, 20, 2, 3, 20), "relu", (1, 4, 1, 1, 2, 1, 1)),

@@ -14,7 +14,7 @@ from gzkern.cuda.conv2d import operation as conv2d
 from gzkern.cuda.conv2d.epilogue import EPILOGUES
 from gzkern.cuda.conv2d.wgmma import Tile
 
-# C, H, W, N, R, S, K; form; outputs of a warp, rows and columns of windows, groups of images, stages.
+# C, H, W, N, R, S, K; epilogue; outputs of a warp, rows and columns of windows, groups of images, stages.
 QUICK = [((32, 6, 7, 16, 3, 2, 8), "pool", (32, 1, 2, 2, 2))]
 CASES = [
     *QUICK,

@@ -16,7 +16,7 @@ from gzkern.runtime.arrays import backend_of
 
 MANY = 1000  # stages: all of them are one part
 
-# C, H, W, N, R, S, K; form; taps, channels, tiles of rows and filters, warps of both, planes, segments; stages a part.
+# C, H, W, N, R, S, K; epilogue; taps, channels, tiles of rows and filters, warps of both, planes, segments; stages.
 QUICK = [
     ((9, 6, 7, 20, 3, 2, 20), "pool", (2, 8, 3, 1, 1, 2, 2, 1), 6),  # two blocks each way, a plane of 4 images
     ((3, 5, 7, 12, 2, 4, 16), "relu", (2, 3, 1, 1, 2, 1, 1, 2), MANY),  # tap columns 2 apart
@@ -30,7 +30,7 @@ CASES = [
     ((8, 9, 4, 68, 2, 2, 16), "pool", (2, 8, 1, 1, 2, 1, 2, 3), MANY),  # many images
     ((8, 3, 3, 0, 3, 3, 16), "pool", (3, 8, 3, 1, 1, 1, 1, 1), 1),
 ]
-# Layers of the published network, by the tiles that 256 and 4,096 images would get: shape, form, rows and images here.
+# Layers of the published network, by the tiles that 256 and 4,096 images get: shape, epilogue, rows and images here.
 LAYERS = [
     ((3, 45, 45, 6, 6, 32), "pool", 8, 20),
     ((32, 20, 20, 5, 5, 64), "pool", 7, 20),

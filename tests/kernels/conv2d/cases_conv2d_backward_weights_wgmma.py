@@ -12,7 +12,7 @@ from gzkern.cuda.conv2d.backward_weights_wgmma import Tile
 from gzkern.cuda.conv2d.epilogue import EPILOGUES
 
 KERNEL = "conv2d_backward_weights_wgmma"
-# C, H, W, N, R, S, K; form; of a block 64s of filters, channels, groups of channels, splits of rows, stages.
+# C, H, W, N, R, S, K; epilogue; of a block 64s of filters, channels, groups of channels, splits of rows, stages.
 QUICK = [((16, 6, 5, 16, 3, 2, 64), "pool", (1, 16, 1, 2, 2))]
 CASES = [
     *QUICK,

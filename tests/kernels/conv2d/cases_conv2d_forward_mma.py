@@ -13,7 +13,7 @@ from gzkern.cuda.conv2d import forward_mma as conv2d_forward_mma
 from gzkern.cuda.conv2d import operation as conv2d
 from gzkern.cuda.conv2d.forward_mma import Tile
 
-# C, H, W, N, R, S, K; form; of a tile M, J, warps_n, warps_k, window_rows, window_columns, parts, rows.
+# C, H, W, N, R, S, K; epilogue; of a tile M, J, warps_n, warps_k, window_rows, window_columns, parts, rows.
 QUICK = [
     ((20, 5, 7, 8, 3, 2, 24), "pool", (1, 2, 1, 2, 1, 2, 2, 1)),
     ((5, 5, 6, 24, 2, 3, 24), "pool", (1, 4, 2, 1, 1, 2, 1, 1)),

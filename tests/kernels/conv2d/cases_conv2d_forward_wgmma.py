@@ -16,7 +16,7 @@ from gzkern.cuda.conv2d.epilogue import EPILOGUES
 from gzkern.cuda.conv2d.wgmma import Tile
 from gzkern.runtime.arrays import backend_of
 
-# C, H, W, N, R, S, K; form; filters a warp, rows and columns of windows, groups of images, stages.
+# C, H, W, N, R, S, K; epilogue; filters a warp, rows and columns of windows, groups of images, stages.
 QUICK = [((8, 5, 6, 20, 3, 2, 32), "pool", (32, 1, 2, 2, 2))]
 CASES = [
     *QUICK,
