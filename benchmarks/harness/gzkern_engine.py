@@ -45,7 +45,7 @@ class Gzkern(Engine):
         self._optimiser.set_rate(RATE)
         self._crops, targets = example_batch(case.config)
         self._batch: Any = Batch(home.asarray(self._crops), home.asarray(np.ascontiguousarray(targets.T)))
-        self._recorded = recorded and isinstance(home, KernelDevice)
+        self._captured = recorded and isinstance(home, KernelDevice)
         self._programs: dict[str, Program] = {}
         self._answers: Any = None
         self._on_gpu = case.device == "cuda"
@@ -54,9 +54,9 @@ class Gzkern(Engine):
 
     def start(self, what: str) -> Call:
         """See :class:`Engine`."""
-        if not self._recorded:
+        if not self._captured:
             return self._step if what == STEP else self._predict
-        program = self._programs[what] = self._record_step() if what == STEP else self._record_prediction()
+        program = self._programs[what] = self._capture_step() if what == STEP else self._capture_prediction()
         return program.play
 
     def clock(self, call: Call, count: int) -> float:
@@ -79,7 +79,7 @@ class Gzkern(Engine):
 
     def fetch(self) -> np.ndarray:
         """See :class:`Engine`."""
-        answers = self._programs[PREDICT].outputs["answers"] if self._recorded else self._answers
+        answers = self._programs[PREDICT].outputs["answers"] if self._captured else self._answers
         return np.ascontiguousarray(self._home.asnumpy(answers)[:, : len(self._crops)].T)
 
     def peak_bytes(self) -> int:
@@ -128,14 +128,14 @@ class Gzkern(Engine):
         variables = {name: Variable(array) for name, array in self._network.parameters.items()}
         self._answers = self._network.answers(tape, patches, variables).value
 
-    def _record_step(self) -> Program:
+    def _capture_step(self) -> Program:
         return Program(capture_step(self._network, self._optimiser, self._train, self._batch, True, self._side_stream))
 
-    def _record_prediction(self) -> Program:
-        """Record the program that ``Network.predict`` replays."""
-        recorded = Predictor(self._network).prepare(len(self._crops), {"crops": self._crops})
-        self._home.write(recorded.inputs["crops"][: len(self._crops)], self._crops)
-        return recorded.program
+    def _capture_prediction(self) -> Program:
+        """Capture the program that ``Predictor.predict`` replays."""
+        captured = Predictor(self._network).prepare(len(self._crops), {"crops": self._crops})
+        self._home.write(captured.inputs["crops"][: len(self._crops)], self._crops)
+        return captured.program
 
 
 class Batch:

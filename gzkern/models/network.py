@@ -114,9 +114,10 @@ class Network:
             return constraints(tape, x, self.tree) if constrained else clip(tape, x)
 
     def predict(self, crops: np.ndarray) -> np.ndarray:
-        """Probabilities (B, A) float32 of the answers, computed eagerly; for many batches take a :class:`Predictor`.
+        """Probabilities (B, A) float32 of the answers, computed eagerly.
 
-        On a device that runs kernels the batch is padded to one of a few sizes, so that bits do not depend on it.
+        For many batches take a :class:`Predictor`, which in bf16 rounds the weights once and not at every call. On a
+        device that runs kernels the batch is padded to one of a few sizes, so that bits do not depend on it.
 
         Args:
             crops: (B, 2, T, T, 3), uint8 or float in [0, 1].

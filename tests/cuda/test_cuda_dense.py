@@ -33,13 +33,13 @@ def test_parts_cover_the_sum(tile, terms, rows, columns):
     assert parts == 1 or part * (parts - 1) < terms, "a part without terms"
 
 
-class CapturingBackend:
-    """A backend that launches nothing: kernels and their blocks, in order, and which of them may run beside others."""
+class CountingBackend:
+    """A backend that launches nothing: kernels and their blocks, in order, and which of them are on the side stream."""
 
     def __init__(self):
         self.blocks = {}
-        self.aside_kernels = []
-        self._aside = False
+        self.side_kernels = []
+        self._on_side_stream = False
 
     def empty(self, shape, dtype=np.float32):
         return np.empty(shape, dtype)
@@ -50,22 +50,22 @@ class CapturingBackend:
     def get_function(self, file, kernel, tile=()):
         def function(grid, block, arguments, shared):
             self.blocks.setdefault(kernel, int(np.prod(grid)))
-            self.aside_kernels += [kernel] * self._aside
+            self.side_kernels += [kernel] * self._on_side_stream
 
         return function
 
     @contextmanager
     def side_stream(self):
-        self._aside = True
+        self._on_side_stream = True
         yield
-        self._aside = False
+        self._on_side_stream = False
 
 
 @pytest.fixture
-def recorder(monkeypatch):
-    recorder = CapturingBackend()
-    monkeypatch.setattr(device_arrays, "_backend", lambda home: recorder)
-    return recorder
+def counting(monkeypatch):
+    counting = CountingBackend()
+    monkeypatch.setattr(device_arrays, "_backend", lambda home: counting)
+    return counting
 
 
 # The network's dense layers at batch 16, and the layer that each view has for itself: blocks of the three products, and
@@ -79,7 +79,7 @@ def recorder(monkeypatch):
         (512, 1024, 256, (256, 256, 128, 128)),
     ],
 )
-def test_blocks_of_the_network(recorder, inputs, outputs, B, blocks):
+def test_blocks_of_the_network(counting, inputs, outputs, B, blocks):
     x, gradient = np.empty((inputs, B), np.float32), np.empty((outputs, B), np.float32)
     weight = np.empty((inputs, outputs), np.float32)
     dense_forward.product(x, weight)
@@ -88,7 +88,7 @@ def test_blocks_of_the_network(recorder, inputs, outputs, B, blocks):
     dense_backward.backward_update(x, weight, gradient, motion(weight))
     if B <= dense_backward.MOST_COLUMNS:
         dense_backward.backward_update_data(x, weight, gradient, motion(weight))
-    products = [number for kernel, number in recorder.blocks.items() if kernel.endswith(("tiled", "vectorised"))]
+    products = [number for kernel, number in counting.blocks.items() if kernel.endswith(("tiled", "vectorised"))]
     assert tuple(products) == blocks
 
 
@@ -106,15 +106,15 @@ def motion(weight, first_bad=-1, **how):
         (17, {}, True, ("data_vectorised", "data_sum", "update_vectorised"), ()),
     ],
 )
-def test_what_moves_the_weights(recorder, B, how, data, kernels, side_stream):
+def test_what_moves_the_weights(counting, B, how, data, kernels, side_stream):
     x, weight, gradient = (np.empty(shape, np.float32) for shape in ((8, B), (8, 4), (4, B)))
     update = motion(weight, **how)
     dx, dweight, dbias = dense_backward.backward(x, weight, None, None, gradient, data=data, update=update)
     assert (dx is not None) == data
     assert dweight is None
     assert dbias.shape == (4,)
-    assert tuple(recorder.blocks) == tuple(f"dense_backward_{kernel}" for kernel in ("bias_warp", *kernels))
-    assert tuple(recorder.aside_kernels) == tuple(f"dense_backward_{kernel}" for kernel in side_stream)
+    assert tuple(counting.blocks) == tuple(f"dense_backward_{kernel}" for kernel in ("bias_warp", *kernels))
+    assert tuple(counting.side_kernels) == tuple(f"dense_backward_{kernel}" for kernel in side_stream)
 
 
 @pytest.mark.gxx
@@ -182,7 +182,7 @@ def test_dropout_within_is_dropout_apart(activation, B):
         np.testing.assert_array_equal(one, other)
 
 
-def test_what_a_fused_layer_refuses(recorder):
+def test_what_a_fused_layer_refuses(counting):
     x, weight, _, gradient = arrays((8, 4, 17), "linear")
     with pytest.raises(
         InputError, match="dense: drop is given, expected None: what a linear layer drops leaves no trace"

@@ -20,7 +20,7 @@ SEED = "1"
 
 def file_of(case):
     """The stem that the kernel's name begins with: of kernels/, else of a file beside this one."""
-    stems = [stem for stem in source.stems() if case.kernel.startswith(stem)]
+    stems = [stem for stem in source.stems() if case.kernel.startswith(stem.replace("/", "_"))]
     return max(stems, key=len, default=case.kernel.partition("_")[0])
 
 

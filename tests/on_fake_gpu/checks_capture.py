@@ -84,7 +84,7 @@ def test_nobody_waits_for_an_event_of_a_graph(wait, stream):
 
 
 def calls(x, y, z):
-    """Three kernels, of which the second goes aside; prepared, since to compile one is no part of a capture."""
+    """Three kernels, the second on the side stream; prepared, since to compile one is no part of a capture."""
     backend = cuda_backend.backend()
     function = backend.get_function("relu", "relu_forward")
     geometry = (1,), (64,)

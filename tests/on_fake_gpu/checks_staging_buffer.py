@@ -1,4 +1,4 @@
-"""A ring of page-locked memory on a device that copies late: each of its waits, left out, gives wrong numbers."""
+"""A staging buffer on a device that copies late: each of its waits, left out, gives wrong numbers."""
 
 import numpy as np
 import pytest
@@ -36,7 +36,7 @@ def trained(policy, blocks=2, mutate=lambda staging_buffer: None):
     queues.set_policy(policy)
     backend = cuda_backend.backend()
     garbage = backend.asarray(np.full((2 * SLOTS, *SHAPE), -1, np.float32))
-    del garbage  # the ring gets its memory
+    del garbage  # the staging buffer gets its memory
     feed = Numbers(backend, SLOTS, blocks, {"number": (SHAPE, np.float32)}, STEPS)
     mutate(feed.staging_buffer)
     taken = []
@@ -48,7 +48,7 @@ def trained(policy, blocks=2, mutate=lambda staging_buffer: None):
 
 
 def closed_early(policy, mutate=lambda staging_buffer: None):
-    """Say whether memory of a ring that was closed with a copy under way is its next owner's."""
+    """Say whether memory of a staging buffer that was closed with a copy under way is its next owner's."""
     queues.set_policy(policy)
     backend = cuda_backend.backend()
     feed = Numbers(backend, SLOTS, 2, {"number": (SHAPE, np.float32)}, STEPS)

@@ -61,7 +61,7 @@ def test_a_step_reads_nothing_that_it_did_not_write(side_stream):
 
 
 @pytest.mark.gxx
-def test_what_goes_aside_may_come_at_any_time_after_its_place():
+def test_launches_on_the_side_stream_may_come_at_any_time_after_their_place():
     """As early as it may, in the order of the list, and as late: what shares memory with it too soon would show."""
     early, late = (ExampleSteps("emulated") for _ in range(2))
     programs = [
@@ -111,7 +111,7 @@ def test_the_launch_list_names_its_operations():
     assert not any(launch.side_stream for launch in capturing.launches)
 
 
-def test_a_recording_runs_nothing_and_checks_as_ever():
+def test_a_captured_step_runs_nothing_and_checks_as_ever():
     capturing = CapturingBackend(backend)
     x = capturing.empty((2, 3, 5, 4))
     pooled, code = maxpool2d.forward(x)
