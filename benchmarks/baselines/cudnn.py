@@ -67,7 +67,7 @@ class Session:
         self.cudnn = cudnn
         self.handle = cudnn.create_handle()
         cudnn.set_stream(handle=self.handle, stream=cupy.cuda.get_current_stream().ptr)
-        self.library = library()
+        self.shared_library = shared_library()
         self._workspace: Any = None
 
     def workspace(self, size: int) -> int:
@@ -85,7 +85,7 @@ class Session:
         Raises:
             RuntimeError: its status.
         """
-        status = getattr(self.library, name)(*arguments)
+        status = getattr(self.shared_library, name)(*arguments)
         if status:
             raise RuntimeError(f"{name} returned {status}")
 
@@ -96,7 +96,7 @@ def session() -> Session:
     return Session()
 
 
-def library() -> Any:
+def shared_library() -> Any:
     """The cuDNN that the frontend has loaded."""
     return ctypes.CDLL("libcudnn.so.9")
 

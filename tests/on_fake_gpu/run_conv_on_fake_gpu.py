@@ -17,7 +17,7 @@ def small_layer(layer, batch):
 
 
 benchmarks.conv.published = small_layer
-cudnn.library = fake_cudnn.Library
+cudnn.shared_library = fake_cudnn.Library
 code = benchmarks.conv.main(sys.argv[2:])
 Path(sys.argv[1]).write_text(json.dumps(fake_cudnn.deselected))
 sys.exit(code)

@@ -23,7 +23,7 @@ from .. import source
 from ..backend import ALIGNMENT, Limits, Unit
 from ..kernel import Geometry, Kernel
 from . import compiler, sanitizers
-from .library import Array, CompiledKernel, Launch, Library
+from .shared_library import Array, CompiledKernel, Launch, Library
 from .trace import LaunchTrace, read, spread
 
 ORDERS = ("forward", "reverse", "random")

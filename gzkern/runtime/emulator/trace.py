@@ -14,7 +14,7 @@ import numpy as np
 
 from ...errors import InputError
 from ..kernel import Geometry, Kernel
-from .library import Library
+from .shared_library import Library
 
 _KINDS = "load", "store", "copy", "atomic"
 _SHARED = 2**32 - 1

@@ -15,7 +15,7 @@ struct Array {
   size_t bytes;
 };
 
-// gzkern/runtime/emulator/library.py has the same fields.
+// gzkern/runtime/emulator/shared_library.py has the same fields.
 struct Launch {
   uint3 grid, block;
   unsigned shared_bytes;

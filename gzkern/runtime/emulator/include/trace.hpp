@@ -38,7 +38,7 @@ constexpr unsigned DEPTH = 12, MOST_SITES = 4096, MOST_CALLS = 16, SECTOR = 32, 
 constexpr unsigned SHARED = ~0u;
 enum class Kind : unsigned { load, store, copy, atomic };
 
-// The accesses of one site. gzkern/runtime/emulator/library.py has the same fields, and those of Trace.
+// The accesses of one site. gzkern/runtime/emulator/shared_library.py has the same fields, and those of Trace.
 struct Access {
   const void* path[DEPTH];  // return addresses, the innermost first; null behind the last
   unsigned array;           // among the launch's, or SHARED
