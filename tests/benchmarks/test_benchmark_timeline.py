@@ -26,7 +26,7 @@ BARS = [
 ]
 
 
-def test_a_launch_on_the_side_stream_waits_for_all_before_it_and_delays_none():
+def test_the_side_stream_waits_for_all_before_and_delays_none():
     assert [bar.start for bar in lay_out(BARS)] == [0, 10, 10, 30, 15]
     assert [bar.start for bar in lay_out(BARS, gap=1)] == [1, 12, 12, 33, 18]
     late = [Bar("a", "a", True, 1), Bar("b", "b", False, 9), Bar("c", "c", True, 1)]

@@ -88,7 +88,7 @@ def test_strided_arrays_are_taken_or_refused(cpu, name):
 
 
 def results(cpu, name, array):
-    """What a call returns, and the arrays that it may write."""
+    """Call the operation on copies; return its results and then all of its arguments, which it may have written."""
     copies = {key: value.copy() for key, value in cpu.arrays.items()} | {
         name: array.copy() if array.flags.c_contiguous else array
     }

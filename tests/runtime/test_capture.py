@@ -61,7 +61,7 @@ def test_a_step_reads_nothing_that_it_did_not_write(side_stream):
 
 
 @pytest.mark.gxx
-def test_launches_on_the_side_stream_may_come_at_any_time_after_their_place():
+def test_launches_on_the_side_stream_may_come_late():
     """As early as it may, in the order of the list, and as late: what shares memory with it too soon would show."""
     early, late = (ExampleSteps("emulated") for _ in range(2))
     programs = [
