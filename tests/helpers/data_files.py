@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from gzkern.data.pack import PackSummary, pack
 from gzkern.decision_trees.tree import DecisionTree, load_tree
 
 TREE = load_tree("galaxy_zoo_2")
@@ -50,3 +52,21 @@ def kaggle_folder(root: Path, count: int = 12) -> Path:
     write_images(root / "images_training_rev1", ids)
     write_labels(root / "training_solutions_rev1.csv", ids)
     return root
+
+
+def pack_kaggle(root: Path, out: Path, **options: Any) -> PackSummary:
+    """Pack the folder that ``kaggle_folder`` wrote, by ``options`` of ``pack``."""
+    options = {"smallest": SIDE, "progress": False} | options
+    return pack(root / "images_training_rev1", root / "training_solutions_rev1.csv", out, TREE, **options)
+
+
+def file_names(folder: Path) -> list[str]:
+    """Return the names in a folder, in order."""
+    return sorted(path.name for path in folder.iterdir())
+
+
+def assert_same_files(a: Path, b: Path) -> None:
+    """Fail unless two folders hold the same files, byte for byte."""
+    assert file_names(a) == file_names(b)
+    for path in a.iterdir():
+        assert path.read_bytes() == (b / path.name).read_bytes(), path.name
