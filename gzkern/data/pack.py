@@ -23,8 +23,8 @@ from ..core.environment import installed_version
 from ..decision_trees.tree import DecisionTree
 from ..errors import InputError
 from .dataset import Dataset
-from .journal import IMAGES
-from .labels import read_labels
+from .journal import IMAGES, Journal
+from .labels import Labels, read_labels
 from .loading import Loader
 from .packing import META, packing
 from .quarantine import Quarantined
@@ -88,22 +88,11 @@ def pack(
     labels = None if labels_csv is None else read_labels(labels_csv, tree)
     loader = Loader(folder, labels, smallest=smallest, progress=progress)
     shape = _kept_shape(loader.shape, crop)
-    columns = () if labels is None else tree.columns
-    plan = {
-        "folder of images": str(folder.absolute()),
-        "list of files": _digest([(c.path.name, c.row) for c in loader.candidates] + loader.quarantined),
-        "label file": None if labels_csv is None else _sha256(Path(labels_csv)),
-        "decision tree": columns,
-        "smallest size": smallest,
-        "size of most images": loader.shape,
-        "--crop": crop,
-        "version of gzkern or of its decoders": [_VERSION, *map(installed_version, _DECODERS)],
-    }
     with packing(
         out,
         loader.candidates,
         shape,
-        plan,
+        _plan(loader, folder, labels_csv, tree, smallest, crop),
         is_usable=loader.is_usable,
         resume=resume,
         overwrite=overwrite,
@@ -118,20 +107,16 @@ def pack(
         if not journal.count:
             raise InputError(f"{folder}: no usable image: {loader.quarantined[-1].reason}")
         journal.finish()
-        used = [outcome.candidate for outcome in journal.outcomes if outcome.row is not None]
-        if labels is not None:
-            np.save(journal.folder / _LABELS, labels.fractions[[candidate.row for candidate in used]])
-        _write_csv(journal.folder / _INDEX, ("id", "file"), ((c.id, c.path.name) for c in used))
-        _write_csv(journal.folder / _QUARANTINE, Quarantined._fields, loader.quarantined)
+        _write_tables(journal, loader, labels)
         names = [_INDEX, IMAGES, *([] if labels is None else [_LABELS]), _QUARANTINE]
         meta = {
             "version": _VERSION,
-            "count": len(used),
+            "count": journal.count,
             "image_shape": shape,
             "whole_size": loader.shape[:2],
             "crop": crop,
             "tree": None if labels is None else tree.name,
-            "columns": columns,
+            "columns": () if labels is None else tree.columns,
             "quarantined": len(loader.quarantined),
             "images_from": str(folder.absolute()),
             "labels_from": None if labels_csv is None else str(Path(labels_csv).absolute()),
@@ -139,7 +124,7 @@ def pack(
         }
         meta["checksum"] = _digest(meta)
         (journal.folder / META).write_text(json.dumps(meta, indent=2) + "\n", "utf-8")
-    return PackSummary(out, len(used), shape, tuple(loader.quarantined))
+    return PackSummary(out, journal.count, shape, tuple(loader.quarantined))
 
 
 def is_pack(path: str | Path) -> bool:
@@ -184,6 +169,36 @@ def open_pack(path: str | Path, *, verify: bool = False, progress: bool = True) 
         with suppress(OSError):  # a pack that may not be written is hashed each time
             os.utime(path / META)
     return Dataset(ids, images, labels, columns, tuple(meta["whole_size"]), quarantined, path)
+
+
+def _plan(
+    loader: Loader,
+    folder: Path,
+    labels_csv: str | Path | None,
+    tree: DecisionTree,
+    smallest: int,
+    crop: int | None,
+) -> dict[str, Any]:
+    """Return what decides the bytes of a pack; a job is resumed only if it is the same."""
+    return {
+        "folder of images": str(folder.absolute()),
+        "list of files": _digest([(c.path.name, c.row) for c in loader.candidates] + loader.quarantined),
+        "label file": None if labels_csv is None else _sha256(Path(labels_csv)),
+        "decision tree": () if labels_csv is None else tree.columns,
+        "smallest size": smallest,
+        "size of most images": loader.shape,
+        "--crop": crop,
+        "version of gzkern or of its decoders": [_VERSION, *map(installed_version, _DECODERS)],
+    }
+
+
+def _write_tables(journal: Journal, loader: Loader, labels: Labels | None) -> None:
+    """Write the ids, the labels and the quarantine of a pack."""
+    used = [outcome.candidate for outcome in journal.outcomes if outcome.row is not None]
+    _write_csv(journal.folder / _INDEX, ("id", "file"), ((c.id, c.path.name) for c in used))
+    _write_csv(journal.folder / _QUARANTINE, Quarantined._fields, loader.quarantined)
+    if labels is not None:
+        np.save(journal.folder / _LABELS, labels.fractions[[candidate.row for candidate in used]])
 
 
 def _kept_shape(shape: tuple[int, ...], crop: int | None) -> tuple[int, ...]:
