@@ -104,19 +104,7 @@ def train(
     if resume and augment_on == "auto" and isinstance(trainer.network.device, KernelDevice):  # as it began, to the bit
         augment_on = run.environment.get("augment_on", "auto")
     where = augmenting_device(augment_on, config, trainer.network.device, dataset)
-    threads_to_augment = augmenting_threads(workers, trainer.network.device)
-    facts = environment.describe(
-        device=trainer.network.device.name,
-        device_facts=trainer.network.device.describe(),
-        precision=config.train.precision,
-        threads=set_threads(trainer.network.device, threads),
-        workers=0 if where == "device" else threads_to_augment,
-        augment_on=where,
-        data=str(Path(data).resolve()),
-        data_fingerprint=dataset.fingerprint,
-        data_skipped=len(dataset.quarantined),
-        objects=None if trainer.recentring is None else hashlib.sha256(trainer.recentring.tobytes()).hexdigest(),
-    )
+    facts = _facts(trainer, data, where, threads, augmenting_threads(workers, trainer.network.device))
     busy = f"{run.path}: another process is training there; wait for it, or choose another --out"
     with locked(run.path, busy):
         settle_config(run, config, resume=resume, overwrite=overwrite)  # again: it may be there by now
@@ -132,6 +120,23 @@ def train(
         write_atomically(run.environment_file, json.dumps(facts, indent=2).encode())
         trainer.fit(first, facts["workers"], where)
     return run
+
+
+def _facts(trainer: Trainer, data: str | Path, where: str, threads: int | None, workers: int) -> dict[str, Any]:
+    """Set the compute threads, and return what ``environment.json`` says of the machine, the data and the run."""
+    device, dataset = trainer.network.device, trainer.dataset
+    return environment.describe(
+        device=device.name,
+        device_facts=device.describe(),
+        precision=trainer.config.train.precision,
+        threads=set_threads(device, threads),
+        workers=0 if where == "device" else workers,
+        augment_on=where,
+        data=str(Path(data).resolve()),
+        data_fingerprint=dataset.fingerprint,
+        data_skipped=len(dataset.quarantined),
+        objects=None if trainer.recentring is None else hashlib.sha256(trainer.recentring.tobytes()).hexdigest(),
+    )
 
 
 class Trainer:
