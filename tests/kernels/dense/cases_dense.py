@@ -213,8 +213,7 @@ def update_cases():
                     )
 
 
-def cases():
-    yield from update_cases()
+def pass_cases():
     for shape, activation in SHAPES:
         quick = (shape, activation) in QUICK
         for version in versions(shape[1]):
@@ -234,6 +233,9 @@ def cases():
         for version in ("naive", "warp"):
             function = partial(dense_backward.backward_bias, version=version)
             yield backward_case(f"dense_backward_bias_{version}", function, shape, activation, 2, [], quick=quick)
+
+
+def sum_cases():
     for shape in ((9, 300, 5), (2, 1100, 3)):  # more terms than one part has
         quick = shape[1] == 300
         how = {"quick": quick, "shared": quick}
@@ -244,6 +246,9 @@ def cases():
         yield backward_case(
             "dense_backward_weights_sum", dense_backward.backward_weights, weights, "linear", 1, ["x"], **how
         )
+
+
+def activation_cases():
     for activation in ACTIVATIONS:
         # One part, fewer than groups of threads, more, and more than they load at once.
         for parts, outputs, B in ((1, 2, 1), (3, 38, 5), (11, 36, 16), (2, 300, 3), (37, 6, 23), (2, 8, 0)):
@@ -271,6 +276,10 @@ def cases():
                     quick=outputs in (36, 38),
                     shared=outputs == 38,
                 )
+
+
+def whole_cases():
+    for activation in ACTIVATIONS:
         for inputs, outputs, B in ((300, 74, 17), (140, 36, 16)):
             yield Case(
                 kernel=f"dense_forward_{activation}",
@@ -284,3 +293,11 @@ def cases():
                 check=partial(check_whole, activation=activation),
                 shared=True,
             )
+
+
+def cases():
+    yield from update_cases()
+    yield from pass_cases()
+    yield from sum_cases()
+    yield from activation_cases()
+    yield from whole_cases()
