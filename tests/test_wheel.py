@@ -39,6 +39,10 @@ def test_every_source_and_header_is_inside(wheel):
     assert names(wheel / "gzkern", "hpp", "toml") == headers
 
 
+def test_type_checkers_are_told_that_the_package_has_types(wheel):
+    assert (wheel / "gzkern" / "py.typed").is_file()
+
+
 def test_nothing_else_is_inside(wheel):
     assert {path.name.partition("-")[0] for path in wheel.iterdir()} == {"gzkern"}
     assert not names(wheel, "pyc", "nbi", "nbc", "so")
