@@ -20,8 +20,18 @@ PRECISIONS = ("fp32", "tf32", "fp32x3")
 """That a network can be trained in."""
 
 
-@dataclass(frozen=True)
-class ModelConfig:
+class _ShortRepr:
+    """A dataclass whose ``repr`` is the call that makes it, without the arguments that are at their defaults."""
+
+    def __repr__(self) -> str:
+        published = type(self)()
+        names = [f.name for f in dataclasses.fields(typing.cast(typing.Any, self))]
+        changed = {name: getattr(self, name) for name in names if getattr(self, name) != getattr(published, name)}
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in changed.items())})"
+
+
+@dataclass(frozen=True, repr=False)
+class ModelConfig(_ShortRepr):
     """The network (paper, network architecture).
 
     Four convolutions of ``filters`` filters of ``filter_sizes`` pixels, pools after the first, second and
@@ -36,8 +46,8 @@ class ModelConfig:
     view_dense: int = 0
 
 
-@dataclass(frozen=True)
-class DataConfig:
+@dataclass(frozen=True, repr=False)
+class DataConfig(_ShortRepr):
     """The crop (paper, preprocessing): ``target``² samples, ``scale`` image pixels apart, over ``crop``² pixels.
 
     ``recentre`` moves the galaxy's centre to that of the crop and scales it to one size, as "gen1" or "gen2" of the
@@ -54,8 +64,8 @@ class DataConfig:
     tree: str = "galaxy_zoo_2"
 
 
-@dataclass(frozen=True)
-class AugmentConfig:
+@dataclass(frozen=True, repr=False)
+class AugmentConfig(_ShortRepr):
     """Random perturbations of a training image (paper, data augmentation).
 
     ``rotation`` in degrees (angles uniform in [0, rotation)), ``translation`` in image pixels (± each way),
@@ -70,8 +80,8 @@ class AugmentConfig:
     colour: float = 0.5
 
 
-@dataclass(frozen=True)
-class TrainConfig:
+@dataclass(frozen=True, repr=False)
+class TrainConfig(_ShortRepr):
     """The optimisation (paper, training).
 
     ``examples``, ``warmup_examples`` (at most a tenth of the run is taken), ``chunk`` and ``validate_every`` count
@@ -99,9 +109,13 @@ class TrainConfig:
     checkpoints_kept: int = 3
 
 
-@dataclass(frozen=True)
-class Config:
-    """A whole configuration; immutable, checked when built."""
+@dataclass(frozen=True, repr=False)
+class Config(_ShortRepr):
+    """A whole configuration; immutable, checked when built. Its defaults are the preset "paper".
+
+    >>> load_config("paper", ["train.examples=320", "data.validation=0.2"])
+    Config(data=DataConfig(validation=0.2), train=TrainConfig(examples=320))
+    """
 
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)

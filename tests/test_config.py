@@ -2,6 +2,7 @@
 
 import pytest
 
+from gzkern import config as config_module
 from gzkern.config import Config, load_config, presets, to_toml
 from gzkern.errors import InputError
 
@@ -98,3 +99,10 @@ def test_files_that_are_no_configuration(tmp_path):
 def test_a_configuration_cannot_be_changed():
     with pytest.raises(AttributeError):
         Config().train.lr = 1.0
+
+
+def test_repr_is_the_call_that_makes_a_configuration():
+    assert repr(Config()) == repr(load_config("paper")) == "Config()"
+    changed = load_config("laptop", ["data.recentre=gen2", "train.lr_steps=[0.5]"])
+    assert "recentre='gen2'" in repr(changed)
+    assert eval(repr(changed), vars(config_module)) == changed

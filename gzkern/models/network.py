@@ -59,6 +59,13 @@ class Network:
         self.parameters: dict[str, Any] = {}  # arrays of the device
         self.version = 0  # of the parameters' values, as initialise and load_state set them
 
+    def __repr__(self) -> str:
+        dense = len(self.layers()) - len(self.convolutions)
+        return (
+            f"<Network: {self.parameter_count:,} parameters in {len(self.convolutions)} convolutions and {dense} dense "
+            f"layers; {len(self.tree.columns)} answers of {self.tree.name}; {self.precision} on {self.device.name}>"
+        )
+
     def layers(self) -> tuple[Convolution | Dense, ...]:
         """All layers with weights, first to last."""
         return (*self.convolutions, *((self.view_dense,) if self.view_dense else ()), *self.dense)

@@ -45,6 +45,19 @@ class Run:
         self.checkpoint_folder = self.path / "checkpoints"
         self.weights_file = self.path / "weights.safetensors"
 
+    def __repr__(self) -> str:
+        """The path, how far the training is, and the last validation; reads two small files and no weights."""
+        metrics = self.metrics
+        if not metrics:
+            state = "not trained yet" if self.config_file.is_file() else "no run there"
+        else:
+            validated = [line["valid_rmse"] for line in metrics if line.get("valid_rmse") is not None]
+            state = (
+                f"{'trained' if self.weights_file.is_file() else 'in training'}, {metrics[-1]['examples']:,} examples"
+            )
+            state += f", validation RMSE {validated[-1]:.4f}" if validated else ""
+        return f"<Run {str(self.path)!r}: {state}>"
+
     @cached_property
     def config(self) -> Config:
         """The run's configuration."""

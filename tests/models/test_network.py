@@ -238,3 +238,9 @@ def test_a_filter_larger_than_its_input_is_refused():
 def test_the_paper_preset_is_the_defaults():
     assert load_config("paper") == Config()
     assert dataclasses.replace(Config()) == Config()
+
+
+def test_repr_says_size_tree_and_device():
+    assert repr(network(ModelConfig())) == (
+        "<Network: 42,377,125 parameters in 4 convolutions and 3 dense layers; 37 answers of galaxy_zoo_2; fp32 on cpu>"
+    )
