@@ -1,9 +1,13 @@
 """The network that won the Galaxy Challenge, from hand-written kernels up.
 
+The examples of this package's docstrings run in the folder in which ``make demo`` has run:
+
 >>> import gzkern
->>> config = gzkern.load_config("laptop")
->>> run = gzkern.train(config, "gz2-pack", "run")   # doctest: +SKIP
->>> run.predict(images)                             # doctest: +SKIP
+>>> run = gzkern.load("demo/run")
+>>> from gzkern.data.pack import open_pack
+>>> images = open_pack("demo/pack").images
+>>> run.predict(images[:3]).shape
+(3, 37)
 
 Importing this package computes nothing and imports neither Numba nor anything of a GPU.
 """

@@ -142,6 +142,11 @@ def load_config(source: str | Path = "paper", overrides: typing.Sequence[str] = 
 
     Raises:
         InputError: no such file or preset, not TOML, an unknown section or key, or a value that cannot be.
+
+    >>> import gzkern
+    >>> config = gzkern.load_config("laptop", ["train.lr=0.05"])
+    >>> config.train.lr, config.model.units
+    (0.05, (256, 256))
     """
     preset = _PRESETS / f"{source}.toml"
     path = preset if preset.is_file() else Path(source)
@@ -161,7 +166,11 @@ def load_config(source: str | Path = "paper", overrides: typing.Sequence[str] = 
 
 
 def presets() -> list[str]:
-    """Names of the shipped configurations."""
+    """Return the names of the shipped configurations.
+
+    >>> presets()
+    ['laptop', 'paper']
+    """
     return sorted(path.stem for path in _PRESETS.glob("*.toml"))
 
 

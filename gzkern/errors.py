@@ -6,13 +6,25 @@ prints it after ``gzkern: `` and exits with the class's ``exit_code``.
 
 
 class GzkernError(Exception):
-    """A run that could not be completed (exit code 1)."""
+    """Work that could not be completed (exit code 1); the class of all errors that this package raises on purpose.
+
+    >>> import gzkern
+    >>> issubclass(gzkern.InputError, gzkern.GzkernError)
+    True
+    """
 
     exit_code = 1
 
 
 class InputError(GzkernError):
-    """Input that the user can mend: a path, a file, an option, a configuration (exit code 2)."""
+    """Input that the user can mend: a path, a file, an option, a configuration (exit code 2).
+
+    >>> import gzkern
+    >>> gzkern.load("nowhere")
+    Traceback (most recent call last):
+    ...
+    gzkern.errors.InputError: nowhere: not a run (no config.toml in it); give a directory that gzkern train wrote
+    """
 
     exit_code = 2
 

@@ -45,6 +45,11 @@ def decode(path: str | Path, *, smallest: int) -> np.ndarray:
 
     Raises:
         ImageError: the file cannot be used; the message is the reason, without the path.
+
+    >>> import glob
+    >>> path = sorted(glob.glob("demo/galaxies/images_training_rev1/*.jpg"))[0]
+    >>> decode(path, smallest=207).shape
+    (424, 424, 3)
     """
     path = Path(path)
     try:

@@ -81,6 +81,11 @@ def pack(
         InputError: bad labels, no usable image, a crop that cannot be, no room on the disk, ``out`` exists, another
             process packs there; nothing to resume, or a job with other arguments.
         GzkernError: interrupted (by Ctrl-C too) or failed midway; what is done is kept.
+
+    >>> from gzkern.decision_trees.tree import load_tree
+    >>> summary = pack("demo/galaxies/images_training_rev1", None, "my-pack", load_tree(), crop=208, progress=False)
+    >>> summary.image_shape, summary.quarantined
+    ((208, 208, 3), ())
     """
     folder, out = Path(folder), Path(out)
     if resume and overwrite:
@@ -145,6 +150,10 @@ def open_pack(path: str | Path, *, verify: bool = False, progress: bool = True) 
 
     Raises:
         InputError: the pack is incomplete, altered, or of another version of gzkern.
+
+    >>> dataset = open_pack("demo/pack")
+    >>> dataset.images.shape[1:], dataset.images.dtype, dataset.labels.shape[1]
+    ((424, 424, 3), dtype('uint8'), 37)
     """
     path = Path(path)
     meta = _read_meta(path)

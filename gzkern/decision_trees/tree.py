@@ -87,6 +87,12 @@ def load_tree(source: str | Path = "galaxy_zoo_2") -> DecisionTree:
 
     Raises:
         InputError: the file is absent, is not TOML, or does not describe a tree.
+
+    >>> tree = load_tree("galaxy_zoo_2")
+    >>> len(tree), tree.columns[:3]
+    (37, ('Class1.1', 'Class1.2', 'Class1.3'))
+    >>> tree.questions[1].text
+    'Is it an edge-on disk?'
     """
     shipped = _SHIPPED / f"{source}.toml"
     path = shipped if shipped.is_file() else Path(source)

@@ -36,6 +36,13 @@ class Network:
 
     Parameters live in their run-time order; ``state`` and ``load_state`` speak the order of the files, in which
     the rows of the first dense layer after the merge run over (view, feature) as in the original.
+
+    >>> import gzkern
+    >>> network = gzkern.build_network(gzkern.load_config("laptop"), "cpu")
+    >>> network.parameter_count
+    1258597
+    >>> list(network.state())[:2]
+    ['conv1.weight', 'conv1.bias']
     """
 
     def __init__(
@@ -131,6 +138,13 @@ class Network:
 
         Raises:
             InputError: the crops have another shape.
+
+        >>> import gzkern
+        >>> network = gzkern.build_network(gzkern.load_config("laptop"), "cpu")
+        >>> crops = np.zeros((2, 2, 69, 69, 3), np.uint8)  # two black images, each upright and turned by 45°
+        >>> answers = network.predict(crops)
+        >>> answers.shape, bool((answers[0] == answers[1]).all())
+        ((2, 37), True)
         """
         self.require_crops(crops)
         batch = len(crops)
@@ -174,6 +188,13 @@ class Network:
 
         Raises:
             InputError: crops or targets have another shape.
+
+        >>> import gzkern
+        >>> network = gzkern.build_network(gzkern.load_config("laptop"), "cpu")
+        >>> crops, targets = np.zeros((2, 2, 69, 69, 3), np.uint8), np.zeros((2, 37), np.float32)
+        >>> loss, gradients = network.loss_and_gradients(crops, targets)
+        >>> gradients["conv1.weight"].shape  # C, R, S, K
+        (3, 6, 6, 16)
         """
         loss, gradients = self.runtime_gradients(
             crops, targets, constrained=constrained, drop=drop, seed_and_step=seed_and_step
@@ -334,6 +355,10 @@ def build_network(config: Config, device: str | Device | None = None) -> Network
 
     Raises:
         InputError: the configuration describes no network, or the device is not there.
+
+    >>> import gzkern
+    >>> gzkern.build_network(gzkern.load_config("paper"), "cpu")
+    <Network: 42,377,125 parameters in 4 convolutions and 3 dense layers; 37 answers of galaxy_zoo_2; fp32 on cpu>
     """
     network = empty_network(config, device)
     network.initialise(config.train.init, config.train.seed)

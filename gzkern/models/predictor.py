@@ -41,6 +41,11 @@ class Predictor:
     recently used of a few programs makes room for a new one. On the CPU a pass is computed eagerly. Calls from several
     threads take turns. Weights that the network was given since the last call are used; ``load_state`` must not run
     beside a call.
+
+    >>> import gzkern
+    >>> predictor = Predictor(gzkern.build_network(gzkern.load_config("laptop"), "cpu"))
+    >>> predictor.predict(np.zeros((2, 2, 69, 69, 3), np.uint8)).shape
+    (2, 37)
     """
 
     def __init__(self, network: Network):

@@ -31,6 +31,11 @@ class Run:
         path: the directory; it need not exist yet.
         device: where its network computes; None asks ``GZKERN_DEVICE``.
         precision: of its products, "bf16" too; None is that of the training, but "fp32" on the CPU.
+
+    >>> import gzkern
+    >>> run = gzkern.Run("demo/run")
+    >>> run.config.data.target, sorted(run.metrics[-1])[:3]
+    (69, ['examples', 'images_per_s', 'loss'])
     """
 
     def __init__(self, path: str | Path, device: str | Device | None = None, precision: str | None = None):
@@ -112,6 +117,12 @@ class Run:
 
         Raises:
             InputError: an image is smaller than the crop, or not (H, W, 3) uint8.
+
+        >>> from gzkern.data.pack import open_pack
+        >>> run = load("demo/run")
+        >>> answers = run.predict(open_pack("demo/pack").images[:3])
+        >>> float(abs(answers[:, :3].sum(axis=1) - 1).max()) < 1e-5  # every volunteer answers the first question
+        True
         """
         return predict_images(self.predictor, self.config.data, images, batch=batch)
 
@@ -138,6 +149,10 @@ def load(path: str | Path, device: str | Device | None = None, precision: str | 
 
     Raises:
         InputError: there is no run at ``path``.
+
+    >>> import gzkern
+    >>> gzkern.load("demo/run")
+    <Run 'demo/run': trained, ... examples, validation RMSE 0...>
     """
     run = Run(path, device, precision)
     if not run.config_file.is_file():

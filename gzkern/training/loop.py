@@ -90,6 +90,11 @@ def train(
         InputError: the configuration, the data or the directory cannot be used.
         Interrupted: stopped by Ctrl-C or SIGTERM; a checkpoint was written.
         GzkernError: the loss or a weight is no longer finite; names the examples and the last good checkpoint.
+
+    >>> import gzkern
+    >>> config = gzkern.load_config("laptop", ["train.examples=64"])
+    >>> gzkern.train(config, "demo/pack", "my-run", progress=False)
+    <Run 'my-run': trained, 64 examples, validation RMSE 0...>
     """
     run = Run(out, select(device))
     config = settle_config(run, config, resume=resume, overwrite=overwrite)
