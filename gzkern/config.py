@@ -20,6 +20,11 @@ PRECISIONS = ("fp32", "tf32", "fp32x3")
 """That a network can be trained in."""
 
 
+def _setting(default: typing.Any, meaning: str) -> typing.Any:
+    """A field of a section: its default, and what ``gzkern list settings`` says of it."""
+    return field(default=default, metadata={"meaning": meaning})
+
+
 class _ShortRepr:
     """A dataclass whose ``repr`` is the call that makes it, without the arguments that are at their defaults."""
 
@@ -34,79 +39,66 @@ class _ShortRepr:
 class ModelConfig(_ShortRepr):
     """The network (paper, network architecture).
 
-    Four convolutions of ``filters`` filters of ``filter_sizes`` pixels, pools after the first, second and
-    fourth; optionally a dense maxout layer of ``view_dense`` units on each viewpoint (0: none); then dense
-    layers of ``units`` units, each ``head`` ("maxout", two pieces a unit, or "relu"), then the answers.
+    Four convolutions, with 2×2 pools after the first, second and fourth; optionally a dense layer on each viewpoint;
+    then dense layers; then the answers.
     """
 
-    filters: tuple[int, ...] = (32, 64, 128, 128)
-    filter_sizes: tuple[int, ...] = (6, 5, 3, 3)
-    head: str = "maxout"
-    units: tuple[int, ...] = (2048, 2048)
-    view_dense: int = 0
+    filters: tuple[int, ...] = _setting((32, 64, 128, 128), "filters of each of the four convolutions")
+    filter_sizes: tuple[int, ...] = _setting((6, 5, 3, 3), "height and width of their filters, in pixels")
+    head: str = _setting("maxout", 'activation of the dense layers: "maxout" (two pieces a unit) or "relu"')
+    units: tuple[int, ...] = _setting((2048, 2048), "units of each dense layer before the answers")
+    view_dense: int = _setting(0, "units of a dense maxout layer on each viewpoint; 0: no such layer")
 
 
 @dataclass(frozen=True, repr=False)
 class DataConfig(_ShortRepr):
-    """The crop (paper, preprocessing): ``target``² samples, ``scale`` image pixels apart, over ``crop``² pixels.
+    """The crop of an image (paper, preprocessing), the images that are held out, and the tree of the answers."""
 
-    ``recentre`` moves the galaxy's centre to that of the crop and scales it to one size, as "gen1" or "gen2" of the
-    original found it (see ``data.recentring``), or leaves it ("none"). ``validation`` is the fraction at the end of the
-    label file that is held out; 0 trains on all. ``tree`` is the decision tree of the answers: the name of a shipped
-    one, or a TOML file.
-    """
-
-    crop: int = 207
-    target: int = 69
-    scale: float = 3.0
-    recentre: str = "none"
-    validation: float = 0.1
-    tree: str = "galaxy_zoo_2"
+    crop: int = _setting(207, "side of the square of the image that the network sees, in image pixels: target × scale")
+    target: int = _setting(69, "side of the crop, in samples")
+    scale: float = _setting(3.0, "image pixels from one sample to the next")
+    recentre: str = _setting(
+        "none", 'move and scale each galaxy to one place and size, measured as "gen1" or "gen2" of the original; "none"'
+    )
+    validation: float = _setting(0.1, "fraction at the end of the label file that is held out; 0: train on all")
+    tree: str = _setting("galaxy_zoo_2", "decision tree of the answers: the name of a shipped one, or a TOML file")
 
 
 @dataclass(frozen=True, repr=False)
 class AugmentConfig(_ShortRepr):
-    """Random perturbations of a training image (paper, data augmentation).
+    """Random perturbations of a training image (paper, data augmentation)."""
 
-    ``rotation`` in degrees (angles uniform in [0, rotation)), ``translation`` in image pixels (± each way),
-    ``zoom`` a factor (log-uniform in [1/zoom, zoom]), ``flip`` with probability ½, ``colour`` the standard
-    deviation of the shift along the colour axis.
-    """
-
-    rotation: float = 360.0
-    translation: float = 4.0
-    zoom: float = 1.3
-    flip: bool = True
-    colour: float = 0.5
+    rotation: float = _setting(360.0, "angles are uniform in [0, rotation), in degrees")
+    translation: float = _setting(4.0, "shifts along each axis are uniform in ± translation, in image pixels")
+    zoom: float = _setting(1.3, "zoom factors are log-uniform in [1/zoom, zoom]")
+    flip: bool = _setting(True, "mirror each image with probability 1/2")
+    colour: float = _setting(0.5, "standard deviation of the shift along the colour axis")
 
 
 @dataclass(frozen=True, repr=False)
 class TrainConfig(_ShortRepr):
-    """The optimisation (paper, training).
+    """The optimisation (paper, training)."""
 
-    ``examples``, ``warmup_examples`` (at most a tenth of the run is taken), ``chunk`` and ``validate_every`` count
-    training examples. ``sampling`` is "chunks" (each of ``chunk`` examples, drawn without replacement, independently of
-    the others) or "epochs" (every image once an epoch, in a new order). The rate ``lr`` is divided by ten at each
-    fraction of the run in ``lr_steps``; ``momentum`` is Nesterov's. ``dropout`` is the probability to drop an input of
-    a dense layer. ``init`` is "published" (the paper's fixed standard deviations) or "fan_in". ``seed`` keys
-    initialisation, order, augmentation and dropout. ``precision`` is that of the matrix products. The last
-    ``checkpoints_kept`` checkpoints stay.
-    """
-
-    examples: int = 25_000_000
-    batch: int = 16
-    lr: float = 0.04
-    lr_steps: tuple[float, ...] = (0.72, 0.92)
-    momentum: float = 0.9
-    warmup_examples: int = 10_000
-    sampling: str = "chunks"
-    chunk: int = 10_000
-    dropout: float = 0.5
-    init: str = "published"
-    seed: int = 0
-    precision: str = "fp32"
-    validate_every: int = 200_000
-    checkpoints_kept: int = 3
+    examples: int = _setting(25_000_000, "training examples of the whole run")
+    batch: int = _setting(16, "examples of one step")
+    lr: float = _setting(0.04, "learning rate of the first steps")
+    lr_steps: tuple[float, ...] = _setting((0.72, 0.92), "fractions of the run at which the rate is divided by ten")
+    momentum: float = _setting(0.9, "momentum, as Nesterov's")
+    warmup_examples: int = _setting(
+        10_000, "first examples, trained without the decision tree; at most a tenth of the run is taken"
+    )
+    sampling: str = _setting(
+        "chunks", '"chunks" (each drawn anew from all images) or "epochs" (every image once, in a new order)'
+    )
+    chunk: int = _setting(10_000, "examples of a chunk, drawn without replacement")
+    dropout: float = _setting(0.5, "probability to drop an input of a dense layer")
+    init: str = _setting("published", '"published" (the paper\'s standard deviations) or "fan_in"')
+    seed: int = _setting(0, "key of initialisation, order, augmentation and dropout")
+    precision: str = _setting(
+        "fp32", 'precision of the matrix products: "fp32", "tf32" or "fp32x3"; the CPU has "fp32"'
+    )
+    validate_every: int = _setting(200_000, "examples from one validation to the next")
+    checkpoints_kept: int = _setting(3, "last checkpoints that stay in the run directory")
 
 
 @dataclass(frozen=True, repr=False)
@@ -172,6 +164,42 @@ def presets() -> list[str]:
     ['laptop', 'paper']
     """
     return sorted(path.stem for path in _PRESETS.glob("*.toml"))
+
+
+def describe_preset(name: str) -> str:
+    """Return the sentence in the first line of a shipped configuration."""
+    return (_PRESETS / f"{name}.toml").read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting of a configuration.
+
+    Attributes:
+        key: as ``--set`` takes it, such as "train.lr".
+        value: that of the configuration.
+        default: the published one.
+        meaning: a phrase, with its unit.
+    """
+
+    key: str
+    value: typing.Any
+    default: typing.Any
+    meaning: str
+
+
+def settings(config: Config) -> list[Setting]:
+    """List all settings of a configuration.
+
+    >>> [setting.key for setting in settings(load_config("laptop")) if setting.value != setting.default][:2]
+    ['model.filters', 'model.units']
+    """
+    return [
+        Setting(f"{section.name}.{f.name}", getattr(values, f.name), f.default, f.metadata["meaning"])
+        for section in dataclasses.fields(config)
+        for values in [getattr(config, section.name)]
+        for f in dataclasses.fields(values)
+    ]
 
 
 def from_document(document: dict, where: str) -> Config:

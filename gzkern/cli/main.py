@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from .. import __version__
 from ..errors import GzkernError
 from . import demo_data, evaluate, info, pack, predict, recentre, train, warmup
+from . import list as list_command
 from .command import FAILED, Help
 
 
@@ -56,6 +57,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"gzkern {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    for command in (train, evaluate, predict, pack, recentre, demo_data, info, warmup):
+    for command in (train, evaluate, predict, pack, recentre, demo_data, list_command, info, warmup):
         command.add_parser(commands)
     return parser

@@ -82,6 +82,15 @@ class DecisionTree:
         return np.argsort(depth, kind="stable").astype(np.int32)
 
 
+def trees() -> list[str]:
+    """Return the names of the shipped decision trees.
+
+    >>> trees()
+    ['galaxy_zoo_2']
+    """
+    return sorted(path.stem for path in _SHIPPED.glob("*.toml"))
+
+
 def load_tree(source: str | Path = "galaxy_zoo_2") -> DecisionTree:
     """Read a tree: the name of a shipped one, or the path of a TOML file.
 
@@ -100,8 +109,9 @@ def load_tree(source: str | Path = "galaxy_zoo_2") -> DecisionTree:
         with path.open("rb") as file:
             document = tomllib.load(file)
     except OSError:
-        names = ", ".join(sorted(p.stem for p in _SHIPPED.glob("*.toml")))
-        raise InputError(f"decision tree {str(source)!r}: no such file; give a TOML file or one of: {names}") from None
+        raise InputError(
+            f"decision tree {str(source)!r}: no such file; give a TOML file or one of: {', '.join(trees())}"
+        ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"decision tree {path}: not valid TOML ({error})") from None
     return _build(document, str(path))
