@@ -118,3 +118,13 @@ def demo_run(demo_pack, tmp_path_factory):
     from gzkern.training.loop import train
 
     return train(small_config(), demo_pack, tmp_path_factory.mktemp("demo") / "run", progress=False)
+
+
+@pytest.fixture
+def after_demo(demo_folder, demo_pack, demo_run, tmp_path, monkeypatch) -> Path:
+    """The current folder, which looks as after ``make demo``."""
+    (tmp_path / "demo").mkdir()
+    for name, path in (("galaxies", demo_folder), ("pack", demo_pack), ("run", demo_run.path)):
+        (tmp_path / "demo" / name).symlink_to(path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

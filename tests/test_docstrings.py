@@ -23,18 +23,9 @@ def modules_with_examples():
             yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-@pytest.fixture(scope="module")
-def after_the_demo(demo_folder, demo_pack, demo_run, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("after")
-    (folder / "demo").mkdir()
-    for name, path in (("galaxies", demo_folder), ("pack", demo_pack), ("run", demo_run.path)):
-        (folder / "demo" / name).symlink_to(path)
-    return folder
-
-
 @pytest.mark.parametrize("name", list(modules_with_examples()))
-def test_examples_run(name, after_the_demo, monkeypatch):
-    monkeypatch.chdir(after_the_demo)
+@pytest.mark.usefixtures("after_demo")
+def test_examples_run(name, monkeypatch):
     monkeypatch.setenv("GZKERN_DEVICE", "cpu")
     failed, tried = doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS)
     assert tried

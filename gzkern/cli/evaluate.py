@@ -16,7 +16,8 @@ def add_parser(commands: Commands) -> None:
         execute,
         "Score a trained network on labelled images.",
         "Prints Kaggle's root mean squared error and, question by question, how often the likeliest\n"
-        "answer is the volunteers'. On the data the run was trained on only the held-out part counts.",
+        "answer is the volunteers'. On the data the run was trained on only the held-out part counts.\n"
+        "What the answers mean is in docs/answers.md; gzkern list trees has the questions.",
     )
     parser.add_argument("run", metavar="RUN", help="a run directory")
     parser.add_argument("--data", required=True, metavar="DIR", help="a pack, or a folder in the Kaggle layout")

@@ -16,7 +16,8 @@ def add_parser(commands: Commands) -> None:
         execute,
         "Predict the answers for images.",
         "Writes a table with a row an image and a column an answer; for Galaxy Zoo 2 the CSV is a valid\n"
-        "Kaggle submission. Files that cannot be read are listed and skipped, and the exit code is 1.",
+        "Kaggle submission. What a value means is in docs/answers.md; gzkern list trees names the columns.\n"
+        "Files that cannot be read are listed and skipped, and the exit code is 1.",
     )
     parser.add_argument("run", metavar="RUN", help="a run directory")
     parser.add_argument(

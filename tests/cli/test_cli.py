@@ -106,7 +106,7 @@ def test_usage_errors_exit_with_2(arguments, capsys):
     assert "usage: gzkern" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["", "train", "evaluate", "predict", "pack", "demo-data"])
+@pytest.mark.parametrize("command", ["", "train", "evaluate", "predict", "pack", "demo-data", "list"])
 def test_every_help_page(command, capsys):
     with pytest.raises(SystemExit) as stopped:
         main([*command.split(), "--help"])
@@ -130,15 +130,31 @@ def test_a_closed_pipe_is_quiet():
     assert "Traceback" not in done.stderr
 
 
-def test_the_readme_driver_script(demo_folder, demo_pack, tmp_path):
-    """The ten lines of Python in the README, word for word but for the length of the run."""
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    script = re.search(r"```python\n(.*?)```", readme, re.DOTALL).group(1)
-    script, replaced = re.subn(r"train\.examples=\d+", "train.examples=64", script)
-    assert replaced == 1
-    (tmp_path / "demo").mkdir()
-    (tmp_path / "demo" / "galaxies").symlink_to(demo_folder)
-    (tmp_path / "demo" / "pack").symlink_to(demo_pack)
-    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
+def python_block(document):
+    """The first block of Python in a document of the project."""
+    text = (Path(__file__).parents[2] / document).read_text(encoding="utf-8")
+    return re.search(r"```python\n(.*?)```", text, re.DOTALL).group(1)
+
+
+def run_script(script, folder):
+    done = subprocess.run([sys.executable, "-c", script], cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "Class1.1" in done.stdout
+    return done.stdout
+
+
+def test_the_readme_driver_script(after_demo):
+    """The ten lines of Python in the README, word for word but for the length of the run."""
+    script, replaced = re.subn(r"train\.examples=\d+", "train.examples=64", python_block("README.md"))
+    assert replaced == 1
+    assert "Class1.1" in run_script(script, after_demo)
+
+
+def test_the_search_for_spirals(after_demo):
+    """The example of docs/answers.md, with every galaxy taken: the short run finds no disk."""
+    assert main(["predict", "demo/run", "demo/pack", "--out", "demo/answers.csv"]) == 0
+    script, replaced = re.subn(r"> 0\.5\b", "> 0", python_block("docs/answers.md"))
+    assert replaced == 1
+    shares = [float(line.split()[1]) for line in run_script(script, after_demo).splitlines()]
+    assert 1 <= len(shares) <= 20
+    assert shares == sorted(shares, reverse=True)
+    assert 0 <= shares[-1] <= shares[0] <= 1
