@@ -136,8 +136,8 @@ def python_block(document):
     return re.search(r"```python\n(.*?)```", text, re.DOTALL).group(1)
 
 
-def run_script(script, folder):
-    done = subprocess.run([sys.executable, "-c", script], cwd=folder, capture_output=True, text=True)
+def run_script(script, folder, *arguments):
+    done = subprocess.run([sys.executable, "-c", script, *arguments], cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -158,3 +158,23 @@ def test_the_search_for_spirals(after_demo):
     assert 1 <= len(shares) <= 20
     assert shares == sorted(shares, reverse=True)
     assert 0 <= shares[-1] <= shares[0] <= 1
+
+
+def test_the_example_script(after_demo):
+    script = (Path(__file__).parents[2] / "docs/examples/train_galaxies.py").read_text(encoding="utf-8")
+    data = ["demo/galaxies/images_training_rev1", "demo/galaxies/training_solutions_rev1.csv"]
+    output = run_script(script, after_demo, *data, *SMALL)
+    assert re.search(r"^packed 40 images of \(424, 424, 3\), left out 0\n<Run 'galaxies-run': trained, 160", output)
+    assert re.search(r"^RMSE 0\.\d{4} on 4 images \(validation\)$", output, re.MULTILINE)
+    assert output.count("would say smooth") == 3
+    assert len((after_demo / "galaxies-answers.csv").read_text().splitlines()) == 41
+    assert run_script(script, after_demo, *data, *SMALL).startswith("<Run 'galaxies-run': trained")  # nothing is redone
+
+
+def test_the_example_script_with_bad_input(after_demo):
+    script = Path(__file__).parents[2] / "docs/examples/train_galaxies.py"
+    for arguments, message in (([], "IMAGES LABELS"), (["nowhere", "demo/none.csv"], "train_galaxies: demo/none.csv")):
+        done = subprocess.run([sys.executable, script, *arguments], cwd=after_demo, capture_output=True, text=True)
+        assert done.returncode == 1
+        assert message in done.stderr
+        assert "Traceback" not in done.stderr
